@@ -1,0 +1,1 @@
+"""Steadcast carries events to every open dashboard: in order, each applied once."""

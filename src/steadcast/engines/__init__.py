@@ -1,0 +1,1 @@
+"""Engines: durable logs with positions, behind one interface, chosen by URL."""
