@@ -33,12 +33,17 @@ _TEXT_LIMITS: Final = {"id": 256, "source": 1024, "type": 256, "subject": 1024}
 Status = Literal["new", "resumed", "trimmed", "reset"]
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """The last position that a subscriber applied, and that event's id where it knows it."""
 
     epoch: str
     offset: int
     id: str | None = None
+
+    def as_wire(self) -> list[str | int]:
+        """Give `[epoch, offset]` or `[epoch, offset, id]`."""
+        place: list[str | int] = [self.epoch, self.offset]
+        return place if self.id is None else [*place, self.id]
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -279,6 +284,12 @@ def parse_subscribe(payload: object) -> Subscribe:
         {Lane(lane): check_cursor(cursor) for lane, cursor in cursors.items() if cursor is not None},
         check_from(fields.get("from")),
     )
+
+
+def subscribe_wire(stream: str, cursors: dict[Lane, Cursor], start: object) -> dict[str, Any]:
+    """Give the payload of a `subscribe`; `start` is its `from`."""
+    kept = {str(lane): cursor.as_wire() for lane, cursor in cursors.items()}
+    return {"stream": stream, "cursors": kept, "from": start}
 
 
 def parse_unsubscribe(payload: object) -> str:

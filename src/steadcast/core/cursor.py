@@ -1,0 +1,449 @@
+"""The receiver's rule: a subscriber's side of one stream, both lanes, as a pure machine.
+
+What comes in is told by method calls with `now` (monotonic seconds); what must be done goes out as effects,
+in order. The shell drains the effects, runs the handler of each `Deliver` and reports `handled` or `failed`;
+it re-arms one timer from `next_deadline()`.
+
+The link to the server moves through `TRANSITIONS`; each lane keeps a cursor, the batches that wait for
+their turn and at most one event that is being handled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from steadcast.core.backoff import Backoff
+from steadcast.core.effects import Deliver, Effect, SendAck, SendSubscribe, Told
+from steadcast.errors import IllegalInput
+from steadcast.event import LANES, Batch, Entry, Lane, Position
+from steadcast.wire import Cursor, LaneAnswer, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ACK_EVENTS: Final = 64
+ACK_BYTES: Final = 256 * 1024
+ACK_DELAY: Final = 1.0
+TAIL_DELAY: Final = 5.0
+"""A head above the cursor with nothing arriving for so long is a gap."""
+ANSWER_DELAY: Final = 10.0
+"""A subscribe that has no answer for so long is sent again."""
+ATTEMPTS: Final = 3
+"""How often an event's handler may fail before the event is passed over."""
+INBOX_EVENTS: Final = 4_096
+"""More waiting events than this in a lane are dropped: the chain then shows the gap, and it is repaired."""
+
+
+class Link(Enum):
+    """The state of a subscription at its server."""
+
+    OFFLINE = auto()
+    ASKING = auto()
+    FOLLOWING = auto()
+    WAITING = auto()
+    REFUSED = auto()
+    CLOSED = auto()
+
+
+class _In(Enum):
+    CONNECTED = auto()
+    DISCONNECTED = auto()
+    ANSWERED = auto()
+    PUT_OFF = auto()
+    REFUSED = auto()
+    ASK = auto()
+    CLOSE = auto()
+
+
+TRANSITIONS: Final[dict[tuple[Link, _In], Link]] = {
+    (Link.OFFLINE, _In.CONNECTED): Link.ASKING,
+    (Link.ASKING, _In.ANSWERED): Link.FOLLOWING,
+    (Link.ASKING, _In.PUT_OFF): Link.WAITING,
+    (Link.ASKING, _In.REFUSED): Link.REFUSED,
+    (Link.ASKING, _In.ASK): Link.ASKING,
+    (Link.FOLLOWING, _In.ASK): Link.ASKING,
+    (Link.WAITING, _In.ASK): Link.ASKING,
+    **{(link, _In.DISCONNECTED): Link.OFFLINE for link in Link if link is not Link.CLOSED},
+    **{(link, _In.CLOSE): Link.CLOSED for link in Link},
+}
+
+
+class Counts(msgspec.Struct):
+    """What happened so far, over both lanes; counted in events unless the name says otherwise."""
+
+    applied: int = 0
+    replayed: int = 0
+    duplicates_dropped: int = 0
+    gaps_repaired: int = 0
+    lost: int = 0
+    resets: int = 0
+    passed_over: int = 0
+    strays_dropped: int = 0
+    acks: int = 0
+
+
+class _LaneState:
+    """One lane: its cursor, what waits for its turn, what is being handled, what is not yet acked."""
+
+    def __init__(self, lane: Lane, cursor: Cursor | None) -> None:
+        self.lane = lane
+        self.cursor = cursor
+        self.inbox: deque[Batch] = deque()
+        self.inbox_events = 0
+        self.turn: deque[Entry] = deque()
+        self.turn_upto = 0
+        self.attempt = 0
+        self.aborted = False
+        self.unacked = 0
+        self.unacked_bytes = 0
+        self.ack_due: float | None = None
+        self.replay_upto = 0
+        self.tail: int | None = None
+        self.tail_due: float | None = None
+        self.last_arrival = float("-inf")
+
+    @property
+    def offset(self) -> int:
+        return self.cursor.offset if self.cursor else 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.turn or self.inbox)
+
+    def clear_inbox(self) -> None:
+        self.inbox.clear()
+        self.inbox_events = 0
+
+    def abort_turn(self) -> None:
+        """Forget the batch in hand; the handler that may be running still reports once."""
+        self.clear_inbox()
+        if self.turn:
+            entry = self.turn[0]
+            self.turn.clear()
+            self.turn.append(entry)
+            self.aborted = True
+
+
+class Receiver:
+    """A subscriber's side of one stream: cursors, the receiver's rule, acks and repair."""
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        start: object = "end",
+        cursors: Mapping[Lane, Cursor] | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """Begin offline; `start` is the protocol's `from`, `cursors` what was kept from before."""
+        self.stream = stream
+        self.link = Link.OFFLINE
+        self.counts = Counts()
+        self.behind: int | None = None
+        self._start = start
+        self._lanes = {lane: _LaneState(lane, (cursors or {}).get(lane)) for lane in LANES}
+        self._due: float | None = None
+        self._repairing = False
+        self._tries = 0
+        self._backoff = backoff or Backoff(base=1.0, cap=30.0)
+        self._effects: list[Effect] = []
+
+    # What can be asked
+
+    @property
+    def cursors(self) -> dict[Lane, Cursor]:
+        """The cursors to keep and to resume from: of every lane that an answer or an event has set."""
+        return {lane: state.cursor for lane, state in self._lanes.items() if state.cursor is not None}
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a lane is still behind the head that the last answer told."""
+        return self.link is not Link.FOLLOWING or any(s.offset < s.replay_upto for s in self._lanes.values())
+
+    def next_deadline(self) -> float | None:
+        """Give the time at which `handle_timeout` is due, or None."""
+        times = [
+            self._due,
+            *(s.ack_due for s in self._lanes.values()),
+            *(s.tail_due for s in self._lanes.values()),
+        ]
+        return min((t for t in times if t is not None), default=None)
+
+    # What comes in
+
+    def connected(self, now: float) -> list[Effect]:
+        """Note that the connect was accepted: the subscription is asked for."""
+        self._move(_In.CONNECTED)
+        for state in self._lanes.values():
+            state.unacked = state.unacked_bytes = 0
+        self._ask(now)
+        return self._drain()
+
+    def disconnected(self, now: float) -> list[Effect]:  # noqa: ARG002 - every input takes the time
+        """Note that the connection is gone: what waits for its turn is dropped, it comes again."""
+        if self.link is Link.CLOSED:
+            return []
+        self._move(_In.DISCONNECTED)
+        self._due = None
+        self._repairing = False
+        for state in self._lanes.values():
+            state.clear_inbox()
+            state.ack_due = state.tail_due = state.tail = None
+        return self._drain()
+
+    def close(self) -> None:
+        """End the subscription; nothing moves any more."""
+        self._move(_In.CLOSE)
+        self._due = None
+        for state in self._lanes.values():
+            state.abort_turn()
+            state.ack_due = state.tail_due = None
+
+    def answered(self, now: float, answers: Mapping[Lane, LaneAnswer]) -> list[Effect]:
+        """Take the answer to `subscribe`; one that was not asked for is dropped and counted."""
+        if self.link is not Link.ASKING:
+            self.counts.strays_dropped += 1
+            return []
+        self._move(_In.ANSWERED)
+        self._due = None
+        self._tries = 0
+        for lane, answer in answers.items():
+            self._settle(self._lanes[lane], answer)
+        known = [a.behind for a in answers.values()]
+        self.behind = None if None in known else sum(n for n in known if n is not None)
+        self.counts.gaps_repaired += self._repairing
+        self._repairing = False
+        for state in self._lanes.values():
+            state.last_arrival = now
+            self._next_turn(now, state)
+        return self._drain()
+
+    def refused(
+        self, now: float, *, code: str, temporary: bool, retry_after: float | None = None, jitter: float = 0.0
+    ) -> list[Effect]:
+        """Take a failed answer: a temporary one is asked again after a backoff, another is told."""
+        if self.link is not Link.ASKING:
+            self.counts.strays_dropped += 1
+            return []
+        if temporary:
+            self._move(_In.PUT_OFF)
+            self._tries += 1
+            self._due = now + max(self._backoff.delay(self._tries, jitter), retry_after or 0.0)
+        else:
+            self._move(_In.REFUSED)
+            self._due = None
+            self._effects.append(Told(kind="refused", code=code))
+        return self._drain()
+
+    def received(self, now: float, batch: Batch) -> list[Effect]:
+        """Take a batch; it is judged when its turn comes."""
+        if self.link in {Link.CLOSED, Link.OFFLINE}:
+            self.counts.strays_dropped += 1
+            return []
+        state = self._lanes[batch.lane]
+        state.last_arrival = now
+        if state.inbox_events + len(batch.events) > INBOX_EVENTS and state.inbox:
+            self.counts.strays_dropped += 1
+            return []
+        state.inbox.append(batch)
+        state.inbox_events += len(batch.events)
+        self._next_turn(now, state)
+        return self._drain()
+
+    def handled(self, now: float, lane: Lane) -> list[Effect]:
+        """Note that the handler of the lane's event returned: the cursor moves."""
+        state = self._in_hand(lane)
+        if state.aborted:
+            return self._finish_aborted(now, state)
+        self.counts.applied += 1
+        return self._step(now, state)
+
+    def failed(self, now: float, lane: Lane) -> list[Effect]:
+        """Note that the handler raised: it is run again; after the third time it is passed over."""
+        state = self._in_hand(lane)
+        if state.aborted:
+            return self._finish_aborted(now, state)
+        if state.attempt < ATTEMPTS:
+            self._deliver(state)
+            return self._drain()
+        entry = state.turn[0]
+        self.counts.passed_over += 1
+        self._effects.append(Told(kind="passed_over", lane=lane, offset=entry.offset, id=entry.event.id))
+        return self._step(now, state)
+
+    def pinged(self, now: float, heads: Mapping[Lane, Position]) -> list[Effect]:
+        """Take the heads that a `ping` told: another epoch, or a tail that never came, is asked about."""
+        if self.link is not Link.FOLLOWING:
+            return []
+        for lane, head in heads.items():
+            state = self._lanes[lane]
+            if state.cursor is not None and head.epoch != state.cursor.epoch:
+                self._ask_again(now)
+            elif head.offset > state.offset:
+                state.tail = head.offset
+                if state.tail_due is None:
+                    state.tail_due = now + TAIL_DELAY
+        return self._drain() + self.handle_timeout(now)
+
+    def handle_timeout(self, now: float) -> list[Effect]:
+        """Do what is due at `now`: acks, a subscribe that is to be sent again, a lost tail."""
+        if self._due is not None and self._due <= now:
+            self._move(_In.ASK)
+            self._ask(now)
+        for state in self._lanes.values():
+            if state.ack_due is not None and state.ack_due <= now:
+                self._ack(state)
+            if state.tail_due is not None and state.tail_due <= now:
+                self._judge_tail(now, state)
+        return self._drain()
+
+    # The rule
+
+    def _next_turn(self, now: float, state: _LaneState) -> None:
+        while state.inbox and not state.turn:
+            batch = state.inbox.popleft()
+            state.inbox_events -= len(batch.events)
+            self._judge(now, state, batch)
+
+    def _judge(self, now: float, state: _LaneState, batch: Batch) -> None:
+        cursor = state.cursor
+        if cursor is None:
+            self.counts.strays_dropped += 1
+        elif batch.epoch != cursor.epoch or batch.after > cursor.offset:
+            self._ask_again(now)
+        elif batch.upto <= cursor.offset:
+            self.counts.duplicates_dropped += len(batch.events)
+            self._ack(state)
+        else:
+            fresh = deque(entry for entry in batch.events if entry.offset > cursor.offset)
+            self.counts.duplicates_dropped += len(batch.events) - len(fresh)
+            self._begin(now, state, fresh, batch.upto)
+
+    def _begin(self, now: float, state: _LaneState, fresh: deque[Entry], upto: int) -> None:
+        state.turn, state.turn_upto, state.attempt = fresh, upto, 0
+        if fresh:
+            self._deliver(state)
+        else:
+            self._pass(state, upto)
+            self._owe_ack(now, state, 0, 0)
+
+    def _deliver(self, state: _LaneState) -> None:
+        entry = state.turn[0]
+        state.attempt += 1
+        epoch = state.cursor.epoch if state.cursor else ""
+        self._effects.append(Deliver(state.lane, Position(epoch, entry.offset), entry, state.attempt))
+
+    def _step(self, now: float, state: _LaneState) -> list[Effect]:
+        """Move the cursor over the event in hand and go on with the next one."""
+        entry = state.turn.popleft()
+        state.attempt = 0
+        if entry.offset <= state.replay_upto:
+            self.counts.replayed += 1
+        if state.cursor is not None:
+            state.cursor = Cursor(state.cursor.epoch, entry.offset, entry.event.id)
+        if state.turn:
+            self._deliver(state)
+        else:
+            self._pass(state, state.turn_upto)
+        self._owe_ack(now, state, 1, size_of(entry.event))
+        self._next_turn(now, state)
+        return self._drain()
+
+    def _pass(self, state: _LaneState, upto: int) -> None:
+        """Move the cursor to the end of a batch whose last offsets hold no event."""
+        if state.cursor is not None and upto > state.cursor.offset:
+            state.cursor = Cursor(state.cursor.epoch, upto)
+
+    def _finish_aborted(self, now: float, state: _LaneState) -> list[Effect]:
+        state.turn.clear()
+        state.aborted = False
+        self._next_turn(now, state)
+        return self._drain()
+
+    def _settle(self, state: _LaneState, answer: LaneAnswer) -> None:
+        """Take one lane's answer: `resumed` never moves the cursor, within an epoch nothing moves it back."""
+        told = Cursor(answer.cursor.epoch, answer.cursor.offset)
+        if answer.status == "reset":
+            self.counts.resets += 1
+            self._effects.append(Told(kind="reset", lane=state.lane))
+            state.abort_turn()
+            state.cursor = told
+        elif answer.status == "trimmed":
+            self._tell_loss(state, answer)
+            if state.cursor is None or told.offset > state.cursor.offset:
+                state.cursor = told
+        elif state.cursor is None:
+            state.cursor = told
+        state.replay_upto = answer.head.offset
+
+    def _tell_loss(self, state: _LaneState, answer: LaneAnswer) -> None:
+        if answer.lost is None:
+            return
+        first, last = answer.lost
+        if not answer.maybe:
+            self.counts.lost += last - first + 1
+        self._effects.append(Told(kind="trimmed", lane=state.lane, lost=answer.lost, maybe=answer.maybe))
+
+    # Asking and acking
+
+    def _ask(self, now: float) -> None:
+        self._due = now + ANSWER_DELAY
+        self._effects.append(SendSubscribe(self.stream, self.cursors, self._start))
+
+    def _ask_again(self, now: float) -> None:
+        """Repair from the cursor, unless a subscribe is under way: then what doesn't fit is dropped."""
+        if self.link is not Link.FOLLOWING:
+            self.counts.strays_dropped += 1
+            return
+        self._repairing = True
+        self._move(_In.ASK)
+        self._ask(now)
+
+    def _owe_ack(self, now: float, state: _LaneState, events: int, size: int) -> None:
+        state.unacked += events
+        state.unacked_bytes += size
+        if state.unacked >= ACK_EVENTS or state.unacked_bytes >= ACK_BYTES:
+            self._ack(state)
+        elif state.ack_due is None and self.link is not Link.OFFLINE:
+            state.ack_due = now + ACK_DELAY
+
+    def _ack(self, state: _LaneState) -> None:
+        state.unacked = state.unacked_bytes = 0
+        state.ack_due = None
+        if state.cursor is None or self.link not in {Link.ASKING, Link.FOLLOWING}:
+            return
+        self.counts.acks += 1
+        self._effects.append(SendAck(self.stream, state.lane, state.cursor.epoch, state.cursor.offset))
+
+    def _judge_tail(self, now: float, state: _LaneState) -> None:
+        state.tail_due = None
+        if state.tail is None or state.offset >= state.tail:
+            state.tail = None
+        elif state.busy or state.unacked or now < state.last_arrival + TAIL_DELAY:
+            quiet = state.last_arrival + TAIL_DELAY
+            state.tail_due = quiet if quiet > now else now + TAIL_DELAY
+        else:
+            state.tail = None
+            self._ask_again(now)
+
+    # The frame
+
+    def _move(self, given: _In) -> None:
+        target = TRANSITIONS.get((self.link, given))
+        if target is None:
+            raise IllegalInput(f"{given.name} while {self.link.name}", stream=self.stream)
+        self.link = target
+
+    def _in_hand(self, lane: Lane) -> _LaneState:
+        state = self._lanes[lane]
+        if not state.turn:
+            raise IllegalInput(f"no event of the {lane} lane is being handled", stream=self.stream)
+        return state
+
+    def _drain(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects

@@ -1,0 +1,392 @@
+"""The delivery state of one connection and stream, and the group that live sessions share.
+
+A session has a flow for each lane. A flow moves through `TRANSITIONS`:
+
+    REPLAYING   reads the log, page by page
+    LIVE        is in its group: no work per event, the group's bytes are its bytes
+    LAGGING     may not be written to: its ack window is full or its transport is paused
+    CLOSED      is over
+
+Windows are counted with cumulative numbers: a flow's own while it replays, its group's while it is live
+(less a difference that is fixed on joining). So an event that goes to a group costs its flows nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from steadcast.errors import IllegalInput
+from steadcast.event import LANES, Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from steadcast.wire import Cursor
+
+WINDOW_EVENTS: Final = 1_024
+WINDOW_BYTES: Final = 1024 * 1024
+PAGE_EVENTS: Final = 256
+PAGE_BYTES: Final = 256 * 1024
+ACK_OVERDUE: Final = 40.0
+"""Seconds without any ack, while something is unacked, after which a client is disconnected."""
+
+
+class State(Enum):
+    """Where a flow stands; see the module's table."""
+
+    REPLAYING = "replaying"
+    LIVE = "live"
+    LAGGING = "lagging"
+    CLOSED = "closed"
+
+
+class _In(Enum):
+    JOIN = auto()
+    MISS = auto()
+    BLOCK = auto()
+    FREE = auto()
+    CLOSE = auto()
+
+
+TRANSITIONS: Final[dict[tuple[State, _In], State]] = {
+    (State.REPLAYING, _In.JOIN): State.LIVE,
+    (State.REPLAYING, _In.BLOCK): State.LAGGING,
+    (State.LIVE, _In.MISS): State.REPLAYING,
+    (State.LIVE, _In.BLOCK): State.LAGGING,
+    (State.LAGGING, _In.BLOCK): State.LAGGING,
+    (State.LAGGING, _In.FREE): State.REPLAYING,
+    **{(state, _In.CLOSE): State.CLOSED for state in State},
+}
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How much may be unacked in a flow."""
+
+    events: int = WINDOW_EVENTS
+    bytes: int = WINDOW_BYTES
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The end of a batch that was written at `at`, with all that was written up to there."""
+
+    upto: int
+    events: int
+    bytes: int
+    at: float
+
+
+_NOTHING: Final = Mark(0, 0, 0, 0.0)
+
+
+class Group:
+    """All live flows of one lane of a stream; they share bytes and this one position."""
+
+    def __init__(self, stream: str, lane: Lane, epoch: str, position: int) -> None:
+        """Begin at the lane's head, with nobody in it."""
+        self.stream = stream
+        self.lane = lane
+        self.epoch = epoch
+        self.position = position
+        self.events = 0
+        self.bytes = 0
+        self.flows: dict[Flow, None] = {}
+        self._marks: list[Mark] = []
+        self._floor_events = 0
+        self._floor_bytes = 0
+
+    def mark_at(self, offset: int) -> Mark | None:
+        """Give the last mark at or below an offset, or None where it lies before all that is kept."""
+        index = bisect_right(self._marks, offset, key=lambda mark: mark.upto)
+        return self._marks[index - 1] if index else None
+
+    def marks_after(self, offset: int) -> list[Mark]:
+        """Give the marks above an offset."""
+        return self._marks[bisect_right(self._marks, offset, key=lambda mark: mark.upto) :]
+
+    def written_since(self, offset: int) -> float | None:
+        """Give the time of the first write above an offset, or None where there is none."""
+        index = bisect_right(self._marks, offset, key=lambda mark: mark.upto)
+        return self._marks[index].at if index < len(self._marks) else None
+
+    def room_for(self, events: int, size: int) -> list[Flow]:
+        """Take out, and return, the flows whose window has no room for so much more.
+
+        The floors are the smallest totals that any flow allows; acks only raise what a flow allows,
+        so the flows are looked at only when a floor is passed.
+        """
+        total, total_bytes = self.events + events, self.bytes + size
+        if total <= self._floor_events and total_bytes <= self._floor_bytes:
+            return []
+        full = [flow for flow in self.flows if not flow.allows(total, total_bytes)]
+        for flow in full:
+            flow.block()
+        self._set_floors()
+        return full
+
+    def advance(self, now: float, upto: int, events: int, size: int) -> None:
+        """Note that a batch that ends at `upto` goes to every flow in the group."""
+        self.position = upto
+        self.events += events
+        self.bytes += size
+        self._marks.append(Mark(upto, self.events, self.bytes, now))
+        if len(self._marks) > 4 * WINDOW_EVENTS:
+            del self._marks[: -2 * WINDOW_EVENTS]
+
+    def miss(self, epoch: str, position: int) -> list[Flow]:
+        """Note that batches up to `position` never came this way: every flow must read them from the log."""
+        missed = list(self.flows)
+        for flow in missed:
+            flow.miss()
+        self.epoch, self.position = epoch, position
+        self._marks.clear()
+        return missed
+
+    def add(self, flow: Flow) -> None:
+        """Take a flow in; only `Flow.join` calls this."""
+        self.flows[flow] = None
+        self._set_floors_with(flow)
+
+    def remove(self, flow: Flow) -> None:
+        """Let a flow go; only the flow calls this."""
+        del self.flows[flow]
+
+    def _set_floors_with(self, flow: Flow) -> None:
+        events, size = flow.limits()
+        first = len(self.flows) == 1
+        self._floor_events = events if first else min(self._floor_events, events)
+        self._floor_bytes = size if first else min(self._floor_bytes, size)
+
+    def _set_floors(self) -> None:
+        limits = [flow.limits() for flow in self.flows]
+        self._floor_events = min((events for events, _ in limits), default=0)
+        self._floor_bytes = min((size for _, size in limits), default=0)
+
+
+class Flow:
+    """One lane of a session: what was written, what is acked, and what may be written next."""
+
+    __slots__ = (
+        "_acked_mark",
+        "_base",
+        "_marks",
+        "_own",
+        "_window",
+        "acked",
+        "acked_at",
+        "epoch",
+        "group",
+        "lane",
+        "reading",
+        "sent",
+        "session",
+        "state",
+    )
+
+    def __init__(self, session: Session, lane: Lane, cursor: Cursor, window: Window) -> None:
+        """Begin to replay behind a cursor."""
+        self.session = session
+        self.lane = lane
+        self.epoch = cursor.epoch
+        self.sent = cursor.offset
+        self.acked = cursor.offset
+        self.acked_at = float("-inf")
+        self.state = State.REPLAYING
+        self.group: Group | None = None
+        self.reading = False
+        self._window = window
+        self._own = _NOTHING
+        self._acked_mark = _NOTHING
+        self._base = _NOTHING
+        self._marks: deque[Mark] = deque()
+
+    # The window
+
+    @property
+    def written(self) -> Mark:
+        """What was written so far, in this flow's own numbers."""
+        if self.group is None:
+            return self._own
+        return Mark(self.group.position, *self._own_numbers(self.group.events, self.group.bytes), 0.0)
+
+    @property
+    def unacked(self) -> tuple[int, int]:
+        """Events and bytes that were written and not acked."""
+        written = self.written
+        return written.events - self._acked_mark.events, written.bytes - self._acked_mark.bytes
+
+    @property
+    def position(self) -> int:
+        """The offset up to which everything was written."""
+        return self.group.position if self.group is not None else self.sent
+
+    def limits(self) -> tuple[int, int]:
+        """Give the totals, in the group's numbers, up to which the window allows writing."""
+        events = self._acked_mark.events + self._window.events + self._base.events
+        size = self._acked_mark.bytes + self._window.bytes + self._base.bytes
+        return events, size
+
+    def allows(self, events: int, size: int) -> bool:
+        """Tell whether the group's totals may rise so far."""
+        most_events, most_bytes = self.limits()
+        return events <= most_events and size <= most_bytes
+
+    @property
+    def room(self) -> bool:
+        """Whether a whole page fits into the window."""
+        events, size = self.unacked
+        fits = events <= self._window.events - PAGE_EVENTS and size <= self._window.bytes - PAGE_BYTES
+        return events == 0 or fits
+
+    @property
+    def page_limit(self) -> int:
+        """The most events that the next page may have."""
+        return min(PAGE_EVENTS, self._window.events - self.unacked[0])
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether the next page is to be read for this flow."""
+        return self.state is State.REPLAYING and not self.reading
+
+    # What happens to it
+
+    def wrote(self, now: float, epoch: str, upto: int, events: int, size: int) -> None:
+        """Note that a page that ends at `upto` was written."""
+        if self.state is not State.REPLAYING:
+            raise IllegalInput(f"a page while {self.state.value}", stream=self.session.stream)
+        self.epoch, self.sent = epoch, upto
+        self._own = Mark(upto, self._own.events + events, self._own.bytes + size, now)
+        if events:
+            self._marks.append(self._own)
+        self.settle()
+
+    def join(self, group: Group) -> bool:
+        """Enter the group if the flow stands exactly at its position; tells whether it did."""
+        if self.state is not State.REPLAYING or (group.epoch, group.position) != (self.epoch, self.sent):
+            return False
+        self._move(_In.JOIN)
+        self.group = group
+        self._base = Mark(0, group.events - self._own.events, group.bytes - self._own.bytes, 0.0)
+        group.add(self)
+        return True
+
+    def block(self) -> None:
+        """Stop: the window is full or the transport is paused."""
+        self._move(_In.BLOCK)
+        self._leave()
+
+    def miss(self) -> None:
+        """Go back to the log: the group's batches have a gap."""
+        self._move(_In.MISS)
+        self._leave()
+
+    def restart(self, epoch: str, after: int) -> None:
+        """Go on in another epoch; the subscriber sees it in the next batch and asks."""
+        self.epoch, self.sent = epoch, after
+        self.acked = after
+        self._acked_mark = self._own
+        self._marks.clear()
+
+    def settle(self) -> None:
+        """Block a replaying flow without room, free a lagging one that has room again."""
+        free = self.room and not self.session.paused
+        if self.state is State.REPLAYING and not free:
+            self.block()
+        elif self.state is State.LAGGING and free:
+            self._move(_In.FREE)
+        elif self.state is State.LIVE and self.session.paused:
+            self.block()
+
+    def take_ack(self, now: float, epoch: str, offset: int) -> bool:
+        """Take a cumulative ack; False where it is lower, foreign, or for what was never sent."""
+        if self.state is State.CLOSED or epoch != self.epoch or not self.acked < offset <= self.position:
+            return False
+        self.acked, self.acked_at = offset, now
+        while self._marks and self._marks[0].upto <= offset:
+            self._acked_mark = self._marks.popleft()
+        if self.group is not None and not self._marks:
+            mark = self.group.mark_at(offset)
+            if mark is not None and self._own_numbers(mark.events, mark.bytes)[0] >= self._acked_mark.events:
+                self._acked_mark = Mark(mark.upto, *self._own_numbers(mark.events, mark.bytes), mark.at)
+        if self.state is State.LAGGING:
+            self.settle()
+        return True
+
+    def overdue(self, now: float, limit: float = ACK_OVERDUE) -> bool:
+        """Tell whether nothing was acked for `limit` seconds while something was unacked."""
+        since = self._marks[0].at if self._marks else None
+        if since is None and self.group is not None:
+            since = self.group.written_since(max(self.acked, self.sent))
+        return since is not None and now - max(since, self.acked_at) >= limit
+
+    def close(self) -> None:
+        """End; leaves the group."""
+        self._move(_In.CLOSE)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Take over the group's numbers as the flow's own, from what it has not acked yet."""
+        group, self.group = self.group, None
+        if group is None:
+            return
+        fresh = group.marks_after(max(self.acked, self.sent))
+        self._marks.extend(Mark(m.upto, *self._own_numbers(m.events, m.bytes), m.at) for m in fresh)
+        self._own = Mark(group.position, *self._own_numbers(group.events, group.bytes), 0.0)
+        self.sent = group.position
+        group.remove(self)
+
+    def _own_numbers(self, events: int, size: int) -> tuple[int, int]:
+        return events - self._base.events, size - self._base.bytes
+
+    def _move(self, given: _In) -> None:
+        target = TRANSITIONS.get((self.state, given))
+        if target is None:
+            raise IllegalInput(f"{given.name} while {self.state.value}", stream=self.session.stream)
+        self.state = target
+
+
+class Session:
+    """One connection's subscription to one stream."""
+
+    __slots__ = ("flows", "paused", "stream")
+
+    def __init__(self, stream: str, cursors: Mapping[Lane, Cursor], window: Window | None = None) -> None:
+        """Begin to replay both lanes behind their cursors."""
+        self.stream = stream
+        self.paused = False
+        self.flows = {lane: Flow(self, lane, cursors[lane], window or Window()) for lane in LANES}
+
+    @property
+    def state(self) -> State:
+        """The state of the lane that is furthest from being live."""
+        states = {flow.state for flow in self.flows.values()}
+        order = (State.CLOSED, State.LAGGING, State.REPLAYING, State.LIVE)
+        return next(state for state in order if state in states)
+
+    def pause(self) -> None:
+        """Note that the transport takes no more for now."""
+        self.paused = True
+        self._settle()
+
+    def resume(self) -> None:
+        """Note that the transport takes bytes again."""
+        self.paused = False
+        self._settle()
+
+    def close(self) -> None:
+        """End both lanes."""
+        for flow in self.flows.values():
+            flow.close()
+
+    def overdue(self, now: float, limit: float = ACK_OVERDUE) -> bool:
+        """Tell whether a lane's acks are overdue."""
+        return any(flow.overdue(now, limit) for flow in self.flows.values())
+
+    def _settle(self) -> None:
+        for flow in self.flows.values():
+            if flow.state is not State.CLOSED:
+                flow.settle()
