@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -352,11 +352,14 @@ class Flow:
 class Session:
     """One connection's subscription to one stream."""
 
-    __slots__ = ("flows", "paused", "stream")
+    __slots__ = ("flows", "owner", "paused", "stream")
 
-    def __init__(self, stream: str, cursors: Mapping[Lane, Cursor], window: Window | None = None) -> None:
-        """Begin to replay both lanes behind their cursors."""
+    def __init__(
+        self, stream: str, cursors: Mapping[Lane, Cursor], window: Window | None = None, owner: Any = None
+    ) -> None:
+        """Begin to replay both lanes behind their cursors; `owner` is whom the hub writes to."""
         self.stream = stream
+        self.owner = owner
         self.paused = False
         self.flows = {lane: Flow(self, lane, cursors[lane], window or Window()) for lane in LANES}
 
