@@ -17,6 +17,11 @@ from steadcast.event import LANES, Batch, Entry, Event, Lane, Position, Receipt
 VERSION: Final = 1
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_BATCH_EVENTS: Final = 1_000
+"""The most events that one publish takes."""
+PAGE_EVENTS: Final = 256
+"""A batch holds at most this many events …"""
+PAGE_BYTES: Final = 256 * 1024
+"""… and at most this many bytes, unless a single event is larger: that goes alone."""
 MAX_DEPTH: Final = 128
 MAX_OFFSET: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""

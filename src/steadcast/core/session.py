@@ -22,6 +22,7 @@ import msgspec
 
 from steadcast.errors import IllegalInput
 from steadcast.event import LANES, Lane
+from steadcast.wire import PAGE_BYTES, PAGE_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 WINDOW_EVENTS: Final = 1_024
 WINDOW_BYTES: Final = 1024 * 1024
-PAGE_EVENTS: Final = 256
-PAGE_BYTES: Final = 256 * 1024
 ACK_OVERDUE: Final = 40.0
 """Seconds without any ack, while something is unacked, after which a client is disconnected."""
 
@@ -290,6 +289,13 @@ class Flow:
         self.acked = after
         self._acked_mark = self._own
         self._marks.clear()
+
+    def skip(self, epoch: str, after: int) -> None:
+        """Go on above what retention took; the subscriber sees the gap in the next batch and asks."""
+        if epoch != self.epoch:
+            self.restart(epoch, after)
+        elif self.state is not State.LIVE:
+            self.sent = max(self.sent, after)
 
     def settle(self) -> None:
         """Block a replaying flow without room, free a lagging one that has room again."""

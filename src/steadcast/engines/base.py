@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from steadcast.event import Event, Lane  # noqa: TC001 - msgspec reads the annotations at run time
+from steadcast.wire import PAGE_BYTES, PAGE_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from steadcast.event import Batch, Receipt
 
-PAGE_EVENTS: Final = 256
-"""A page or batch holds at most this many events …"""
-PAGE_BYTES: Final = 256 * 1024
-"""… and at most this many bytes, unless a single event is larger: that goes alone."""
-MAX_EVENT_BYTES: Final = 256 * 1024
-"""The largest event that is taken, in bytes of its JSON."""
+__all__ = ["PAGE_BYTES", "PAGE_EVENTS", "Description", "Engine", "LaneState", "Retention"]
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +53,8 @@ class Engine(Protocol):
     """
 
     retention: Retention
+    dense: bool
+    """Whether a lane's offsets have no holes, so that the events between two offsets can be counted."""
 
     async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
         """Add events to a stream, all or none, and return when they are durable.

@@ -1,0 +1,1 @@
+"""HTTP: CloudEvents ingest, hooks, reads, SSE, health, metrics and the page."""

@@ -1,0 +1,1 @@
+"""Socket.IO on one side, the hub on the other."""
