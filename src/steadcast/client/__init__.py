@@ -1,0 +1,1 @@
+"""The client side: publishers, spool, hook. Nothing is imported here, so that a hook starts quickly."""
