@@ -1,0 +1,29 @@
+"""JSON for our own Socket.IO server: msgspec, and an answer in words where a payload is no JSON.
+
+python-socketio drops a connection's message without a word when its JSON can't be read. Here such a message
+becomes the event `UNREADABLE`, so that it is answered like any other bad input.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+UNREADABLE: Final = "steadcast.unreadable"
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def dumps(value: object, **_: Any) -> str:
+    """Encode to compact JSON text; the separators that the caller names are the only ones there are."""
+    return _encoder.encode(value).decode()
+
+
+def loads(text: str | bytes, **_: Any) -> Any:
+    """Decode JSON; what can't be decoded becomes an event of its own."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        return [UNREADABLE, str(error)[:200]]

@@ -1,0 +1,226 @@
+"""The connections: who is there, who still answers, and who has to go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from steadcast.core.health import Health
+from steadcast.errors import SteadcastError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from steadcast.hub import Hub
+    from steadcast.socketio.client import Client
+
+log = structlog.get_logger("steadcast.connections")
+
+KNOWN_CLIENTS: Final = 10_000
+"""So many client ids are remembered for their reconnects; the longest unseen go first, counted."""
+
+
+class ConnectionEventHandler:
+    """Pings every client, cleans up those that no longer answer, and keeps each one's figures."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        ping_interval: float = 30,
+        ping_timeout: float = 10,
+        stale_check_interval: float = 60,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """All times are in seconds."""
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.stale_check_interval = stale_check_interval
+        self.counts: Counter[str] = Counter()
+        self._hub = hub
+        self._clock = clock
+        self._clients: dict[str, Client] = {}
+        self._health: dict[str, Health] = {}
+        self._failures: Counter[str] = Counter()
+        self._connects: OrderedDict[str, int] = OrderedDict()
+        self._pings: dict[float, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to ping and to check."""
+        self._tasks = [
+            asyncio.create_task(self._ping_for_ever(), name="steadcast-ping"),
+            asyncio.create_task(self._check_for_ever(), name="steadcast-stale"),
+        ]
+
+    async def aclose(self) -> None:
+        """Stop pinging and checking."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Who is there
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(list(self._clients.values()))
+
+    def get(self, sid: str) -> Client | None:
+        """Give the client of a connection, or None."""
+        return self._clients.get(sid)
+
+    def connected(self, client: Client) -> None:
+        """Know a client from now on."""
+        self._clients[client.id] = client
+        self._health[client.id] = Health(since=self._clock())
+        self.counts["connects"] += 1
+        if client.client_id is not None:
+            self._connects[client.client_id] = self._connects.pop(client.client_id, 0) + 1
+            if len(self._connects) > KNOWN_CLIENTS:
+                self._connects.popitem(last=False)
+                self.counts["client_ids_evicted"] += 1
+
+    def disconnected(self, sid: str) -> Client | None:
+        """Forget a connection; returns its client where there was one."""
+        self._health.pop(sid, None)
+        self._failures.pop(sid, None)
+        client = self._clients.pop(sid, None)
+        self.counts["disconnects"] += client is not None
+        return client
+
+    # Who answers
+
+    def subscribed(self, client: Client) -> None:
+        """Judge this client by its pongs from now on: it speaks the protocol."""
+        if client.id in self._health:
+            self._health[client.id].judge()
+
+    def ponged(self, client: Client, payload: object) -> None:
+        """Take a `pong`; the `time` in it says which ping it answers."""
+        health = self._health.get(client.id)
+        if health is None:
+            return
+        told = payload.get("time") if isinstance(payload, dict) else None
+        sent_at = self._pings.get(told) if isinstance(told, (int, float)) else None
+        health.ponged(self._clock(), sent_at=sent_at)
+        self.counts["pongs"] += 1
+
+    def failed(self, client: Client) -> None:
+        """Count a failure of this client's: a handler, a send."""
+        self._failures[client.id] += 1
+
+    async def ping_all(self) -> tuple[int, int]:
+        """Ping every client with the heads of its streams; returns how many were sent and how many failed."""
+        if not self._clients:
+            return 0, 0
+        heads = await self._heads()
+        wall, now = time.time(), self._clock()
+        self._pings = {sent: at for sent, at in self._pings.items() if now - at < 2 * self._patience} | {
+            wall: now
+        }
+        sent = failed = 0
+        for client in self:
+            told = {stream: heads[stream] for stream in self._hub.sessions(client) if stream in heads}
+            if await client.send("ping", {"time": wall, "heads": told}):
+                sent += 1
+                self._pinged(client, now)
+            else:
+                failed += 1
+                self.failed(client)
+        self.counts["pings"] += sent
+        self.counts["pings_failed"] += failed
+        log.info("🏓 Sent pings to %d clients, %d failed", sent, failed)
+        return sent, failed
+
+    def clean_up(self) -> int:
+        """Disconnect every stale client; returns how many there were."""
+        now = self._clock()
+        stale = [c for c in self if (h := self._health.get(c.id)) and h.stale(now, self._patience)]
+        for client in stale:
+            log.warning("🧟 Detected stale connection %s", client.id)
+            client.kick(Unavailable("no pong for too long", code="stale"))
+        self.counts["stale"] += len(stale)
+        if stale:
+            log.info("🧹 Cleaned up %d stale connections", len(stale))
+        return len(stale)
+
+    # Figures
+
+    def statistics(self) -> dict[str, Any]:
+        """Give the counts and each client's figures."""
+        return {
+            "connected": len(self._clients),
+            "counts": dict(self.counts),
+            "clients": [self.metrics(client) for client in self],
+        }
+
+    def metrics(self, client: Client) -> dict[str, Any]:
+        """Give one client's figures; times are in seconds, lag and window in events per stream and lane."""
+        health = self._health[client.id]
+        connects = self._connects.get(client.client_id or "", 1)
+        return {
+            "sid": client.id,
+            "client_id": client.client_id,
+            "transport": client.transport,
+            "uptime": round(health.uptime(self._clock()), 3),
+            "reconnects": connects - 1,
+            "failures": self._failures[client.id],
+            "round_trip": health.round_trip,
+            "queued": client.queued,
+            "streams": {
+                stream: {
+                    str(lane): {
+                        "state": flow.state.value,
+                        "position": [flow.epoch, flow.position],
+                        "acked": flow.acked,
+                        "unacked": flow.unacked[0],
+                    }
+                    for lane, flow in session.flows.items()
+                }
+                for stream, session in self._hub.sessions(client).items()
+            },
+        }
+
+    # The loops
+
+    @property
+    def _patience(self) -> float:
+        return self.ping_interval + self.ping_timeout
+
+    def _pinged(self, client: Client, now: float) -> None:
+        if client.id in self._health:
+            self._health[client.id].pinged(now)
+
+    async def _heads(self) -> dict[str, Any]:
+        streams = {stream for client in self for stream in self._hub.sessions(client)}
+        if not streams:
+            return {}
+        try:
+            heads = await self._hub.heads(streams)
+        except SteadcastError as error:
+            # A ping without heads still shows that the connection lives.
+            self.counts["pings_without_heads"] += 1
+            log.warning("the engine told no heads", code=error.code)
+            return {}
+        return {
+            stream: {lane: [at.epoch, at.offset] for lane, at in lanes.items()}
+            for stream, lanes in heads.items()
+        }
+
+    async def _ping_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.ping_interval)
+            await self.ping_all()
+
+    async def _check_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.stale_check_interval)
+            self.clean_up()

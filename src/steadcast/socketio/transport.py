@@ -1,0 +1,342 @@
+"""Socket.IO on one side, the hub on the other: the wire protocol, version 1, on any `AsyncServer`.
+
+Attaching puts this module between the library and the application's handlers, at four methods of the server
+object: `_handle_connect`, `_handle_event_internal`, `_handle_disconnect` and `_trigger_event`. They are not
+public, so the library is pinned to a minor version, and the tests run against both ends of it. The
+application's handlers and its plain clients go on as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from socketio import exceptions, packet
+
+from steadcast import wire
+from steadcast.core.remember import Remembered
+from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, NotAllowed, SteadcastError
+from steadcast.socketio.client import NAMESPACE, Client
+from steadcast.socketio.codec import UNREADABLE
+from steadcast.socketio.timeouts import SIMPLE_TIMEOUT, Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    import socketio
+
+    from steadcast.event import Event, Receipt
+    from steadcast.hub import Hub
+    from steadcast.socketio.connections import ConnectionEventHandler
+
+log = structlog.get_logger("steadcast.socketio")
+
+IN_FLIGHT: Final = 256
+"""Events of one connection that are handled at the same time; more are refused, temporarily, and counted."""
+
+Answer = tuple[Any, "Callable[[], None] | None"]
+
+
+class Transport:
+    """The protocol's handlers, attached to a Socket.IO server."""
+
+    def __init__(
+        self,
+        server: socketio.AsyncServer,
+        hub: Hub,
+        connections: ConnectionEventHandler,
+        *,
+        node: str,
+        publish: Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]],
+        wall: Callable[[], str],
+        timeouts: Timeouts | None = None,
+        authorize: Callable[[dict[str, Any], object], None] | None = None,
+        begin: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Attach.
+
+        `publish` appends events; `wall` gives the time (RFC 3339) of events that came without one;
+        `authorize(environ, auth)` raises `NotAllowed`; `begin` is awaited before the first connect is taken.
+        """
+        self.timeouts = timeouts or Timeouts()
+        self.draining = False
+        self._server = server
+        self._hub = hub
+        self._connections = connections
+        self._node = node
+        self._publish = publish
+        self._wall = wall
+        self._authorize = authorize
+        self._begin = begin
+        self._emissions: Remembered[asyncio.Future[Any]] = Remembered()
+        self._in_flight: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._handlers: dict[str, Callable[[Client, Any], Awaitable[Answer]]] = {
+            "subscribe": self._on_subscribe,
+            "unsubscribe": self._on_unsubscribe,
+            "ack": self._on_ack,
+            "pong": self._on_pong,
+            "publish": self._on_publish,
+            UNREADABLE: self._on_unreadable,
+        }
+        for simple in ("subscribe", "unsubscribe"):
+            self.timeouts.by_event.setdefault(simple, SIMPLE_TIMEOUT)
+        self._attach()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something beside, and keep it until it is done."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(
+        self, reconnect_in: tuple[float, float], reason: str = "the server is going away"
+    ) -> None:
+        """Take no more connects, and tell every client when to come back (seconds, a range)."""
+        self.draining = True
+        told = {"reason": reason, "reconnect_in": list(reconnect_in)}
+        await asyncio.gather(*(client.send("goaway", told) for client in self._connections))
+
+    # Attaching
+
+    def _attach(self) -> None:
+        server = self._server
+        server.handlers.setdefault(NAMESPACE, {})
+        self._stock_connect = server._handle_connect  # noqa: SLF001 - see the module's docstring
+        self._stock_trigger = server._trigger_event  # noqa: SLF001 - see the module's docstring
+        server._handle_connect = self._handle_connect  # noqa: SLF001 - see the module's docstring
+        server._handle_event_internal = self._handle_event  # noqa: SLF001 - see the module's docstring
+        server._trigger_event = self._trigger_event  # noqa: SLF001 - see the module's docstring
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, auth: Any) -> None:
+        if (namespace or NAMESPACE) != NAMESPACE:
+            await self._stock_connect(eio_sid, namespace, auth)
+            return
+        try:
+            await self._admit(eio_sid, auth)
+        except SteadcastError as error:
+            await self._refuse(eio_sid, error)
+            return
+        await self._stock_connect(eio_sid, namespace, auth)
+        sid = self._server.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
+        if sid is not None and self._server.manager.is_connected(sid, NAMESPACE):
+            await self._welcome(sid, eio_sid, auth)
+
+    async def _admit(self, eio_sid: str, auth: Any) -> None:
+        if self.draining:
+            raise Draining("the server is going away")
+        if auth is not None and not isinstance(auth, dict):
+            raise InvalidRequest("the auth of a connect is an object", field="auth")
+        if self._authorize is not None:
+            self._authorize(self._server.environ[eio_sid], auth)
+        if self._begin is not None:
+            await self._begin()
+
+    async def _refuse(self, eio_sid: str, error: SteadcastError) -> None:
+        wire_error = error.as_wire()
+        data = {"message": wire_error.pop("message"), "data": wire_error}
+        refusal = self._server.packet_class(packet.CONNECT_ERROR, data=data, namespace=NAMESPACE)
+        await self._server._send_packet(eio_sid, refusal)  # noqa: SLF001 - the library's own way to one client
+
+    async def _welcome(self, sid: str, eio_sid: str, auth: Any) -> None:
+        told = auth.get("client") if isinstance(auth, dict) else None
+        client_id = told.get("id") if isinstance(told, dict) else None
+        if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:  # noqa: PLR2004 - a bound for a foreign text
+            client_id = None
+        client = Client(self._server, sid, eio_sid, client_id=client_id, spawn=self.spawn)
+        self._hub.enter(client)
+        self._connections.connected(client)
+        await client.send("welcome", {"version": wire.VERSION, "node": self._node})
+
+    async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
+        """Give `connect` and `disconnect` handlers their time; other events come through `_handle_event`."""
+        if event not in {"connect", "disconnect"}:
+            return await self._stock_trigger(event, namespace, *args)
+        call = self._stock_trigger(event, namespace, *args)
+        try:
+            return await self.timeouts.run(event, self._app_handler(event, namespace, args), call)
+        except HandlerTimeout as error:
+            if event == "connect":
+                # Without this the library would take silence for consent.
+                raise exceptions.ConnectionRefusedError(
+                    "the connect handler timed out", error.as_wire()
+                ) from error
+            return None
+        finally:
+            if event == "disconnect" and namespace == NAMESPACE:
+                self._forget(args[0])
+
+    def _forget(self, sid: str) -> None:
+        client = self._connections.disconnected(sid)
+        self._in_flight.pop(sid, None)
+        if client is not None:
+            self._hub.leave(client)
+
+    # Events
+
+    async def _handle_event(  # noqa: PLR0917 - the library calls it so
+        self, server: Any, sid: str, eio_sid: str, data: Any, namespace: str, ack_id: int | None
+    ) -> None:
+        """Run an event's handler, acknowledge it, and only then do what has to follow the acknowledgement."""
+        answer, follow = await self._answer(sid, namespace, data)
+        if ack_id is not None and answer is not self._server.not_handled:
+            body = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
+            reply = server.packet_class(packet.ACK, namespace=namespace, id=ack_id, data=body)
+            await server._send_packet(eio_sid, reply)  # noqa: SLF001 - the library's own way to one client
+        if follow is not None:
+            follow()
+
+    async def _answer(self, sid: str, namespace: str, data: Any) -> Answer:
+        client = self._connections.get(sid) if namespace == NAMESPACE else None
+        event, args, emission = _unwrap(data)
+        if client is None:
+            return await self._run_app(None, event, namespace, sid, args), None
+        if self._in_flight.get(sid, 0) >= IN_FLIGHT:
+            self._connections.counts["refused_in_flight"] += 1
+            return _failed(
+                SteadcastError("too many events at once", code="rate_limited", temporary=True)
+            ), None
+        self._in_flight[sid] = self._in_flight.get(sid, 0) + 1
+        try:
+            if emission is not None and event not in self._handlers:
+                return await self._once(client, event, namespace, args, emission)
+            return await self._run(client, event, namespace, args)
+        finally:
+            if sid in self._in_flight:
+                self._in_flight[sid] -= 1
+
+    async def _once(
+        self, client: Client, event: str, namespace: str, args: list[Any], emission: str
+    ) -> Answer:
+        """Answer a repeated emission with its first answer; a temporary failure is tried anew."""
+        now = asyncio.get_running_loop().time()
+        key = (client.client_id or "", event, emission)
+        first = self._emissions.get(now, key)
+        if first is not None:
+            self._connections.counts["emissions_repeated"] += 1
+            return await asyncio.shield(first), None
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._emissions.keep(now, key, future)
+        try:
+            answer, follow = await self._run(client, event, namespace, args)
+        except BaseException:
+            self._emissions.forget(key)
+            future.cancel()
+            raise
+        if answer is self._server.not_handled:
+            answer = _failed(InvalidRequest(f"no handler for {event}", code="no_handler"))
+        if _failed_for_now(answer):
+            self._emissions.forget(key)
+        future.set_result(answer)
+        return answer, follow
+
+    async def _run(self, client: Client, event: str, namespace: str, args: list[Any]) -> Answer:
+        payload = args[0] if args else None
+        ours = self._handlers.get(event)
+        if ours is None or self._is_the_applications(event, payload):
+            return await self._run_app(client, event, namespace, client.id, args), None
+        try:
+            return await self.timeouts.run(event, ours, _as_coroutine(ours(client, payload)))
+        except SteadcastError as error:
+            self._connections.counts["events_refused"] += 1
+            if event not in {"subscribe", "unsubscribe", "publish"}:
+                # These are never acknowledged, so the refusal goes its own way.
+                await client.send("error", error.as_wire() | {"event": event})
+            elif isinstance(error, HandlerTimeout):
+                await client.send("error", error.as_wire())
+            return _failed(error), None
+
+    async def _run_app(
+        self, client: Client | None, event: str, namespace: str, sid: str, args: list[Any]
+    ) -> Any:
+        handler = self._app_handler(event, namespace, (sid, *args))
+        call = self._stock_trigger(event, namespace, sid, *args)
+        try:
+            return await self.timeouts.run(event, handler, call)
+        except HandlerTimeout as error:
+            if client is not None:
+                self._connections.failed(client)
+                await client.send("error", error.as_wire())
+            return _failed(error)
+
+    def _app_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> object:
+        handler, _ = self._server._get_event_handler(event, namespace, args)  # noqa: SLF001 - see the module's docstring
+        if handler is not None:
+            return handler
+        spaces, _ = self._server._get_namespace_handler(namespace, args)  # noqa: SLF001 - see the module's docstring
+        return getattr(spaces, f"on_{event}", None)
+
+    def _is_the_applications(self, event: str, payload: object) -> bool:
+        """Tell whether an event with one of our names is meant for the application's own handler."""
+        if isinstance(payload, dict) and ("stream" in payload or (event == "pong" and "time" in payload)):
+            return False
+        own = self._server.handlers.get(NAMESPACE, {})
+        return event in own or hasattr(self._server.namespace_handlers.get(NAMESPACE), f"on_{event}")
+
+    # The protocol
+
+    async def _on_subscribe(self, client: Client, payload: Any) -> Answer:
+        answers, session = await self._hub.subscribe(client, wire.parse_subscribe(payload))
+        self._connections.subscribed(client)
+        return wire.answer_wire(answers), lambda: self._hub.begin(session)
+
+    async def _on_unsubscribe(self, client: Client, payload: Any) -> Answer:
+        self._hub.unsubscribe(client, wire.parse_unsubscribe(payload))
+        return {"ok": True}, None
+
+    async def _on_ack(self, client: Client, payload: Any) -> Answer:
+        self._hub.take_ack(client, wire.parse_ack(payload))
+        return self._server.not_handled, None
+
+    async def _on_pong(self, client: Client, payload: Any) -> Answer:
+        self._connections.ponged(client, payload)
+        return self._server.not_handled, None
+
+    async def _on_publish(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - scopes will ask who it is
+        stream, events = wire.parse_publish(payload, now=self._wall())
+        receipts = await self._publish(stream, events)
+        return {"ok": True, "results": wire.receipts_wire(receipts)}, None
+
+    async def _on_unreadable(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - the handlers' one form
+        raise InvalidRequest(f"the message is not JSON: {payload}", code="invalid_json")
+
+
+def _unwrap(data: Any) -> tuple[str, list[Any], str | None]:
+    """Take an emission's id off an event's arguments."""
+    if not isinstance(data, list) or not data or not isinstance(data[0], str):
+        data = [UNREADABLE, "a message is a list that begins with the event's name"]
+    event, *args = data
+    match args:
+        case [payload, {"emission": str(emission), **rest}] if not rest and 0 < len(emission) <= 128:  # noqa: PLR2004
+            return event, [payload], emission
+    return event, args, None
+
+
+def _failed(error: SteadcastError) -> dict[str, Any]:
+    return {"ok": False, "error": error.as_wire()}
+
+
+def _failed_for_now(answer: object) -> bool:
+    match answer:
+        case {"ok": False, "error": {"temporary": True}}:
+            return True
+    return False
+
+
+async def _as_coroutine(awaitable: Awaitable[Answer]) -> Answer:
+    return await awaitable
+
+
+def static_token(token: str | None) -> Callable[[dict[str, Any], object], None] | None:
+    """Give an `authorize` that asks for one static token, or None where there is none."""
+    if token is None:
+        return None
+
+    def authorize(environ: dict[str, Any], auth: object) -> None:  # noqa: ARG001 - cookies are looked at by HTTP's check
+        given = auth.get("token") if isinstance(auth, dict) else None
+        if given != token:
+            raise NotAllowed("a valid token is needed", code="unauthorized")
+
+    return authorize
