@@ -1,13 +1,12 @@
 /**
  * The receiver's rule: a subscriber's side of one stream, both lanes. Pure; times in milliseconds.
  *
- * Inputs come as calls with `now`; what must be done comes back as effects, in order. The shell runs the
- * handler of each `deliver` and reports `handled` or `failed`, and re-arms one timer from `nextDeadline`.
- * Each lane keeps a cursor, the batches that wait for their turn, and the one batch that is in hand.
+ * Inputs come with `now`; effects come back in order. The shell reports each `deliver` as `handled` or
+ * `failed`, and re-arms one timer from `nextDeadline`. Each lane has a cursor, an inbox and a batch in hand.
  */
 
 import { Backoff } from "./backoff.js";
-import type { Counts, Effect, Progress, Told } from "./effects.js";
+import { type Counts, type Effect, noCounts, type Progress, type Told } from "./effects.js";
 import { IllegalInput } from "./errors.js";
 import {
   type Batch,
@@ -109,17 +108,7 @@ export interface ReceiverOptions {
 
 export class Receiver {
   link: Link = "offline";
-  readonly counts: Counts = {
-    applied: 0,
-    replayed: 0,
-    duplicatesDropped: 0,
-    gapsRepaired: 0,
-    lost: 0,
-    resets: 0,
-    passedOver: 0,
-    straysDropped: 0,
-    acks: 0,
-  };
+  readonly counts: Counts = noCounts();
   private readonly from: From;
   private readonly backoff: Backoff;
   private readonly lanes: { readonly [lane in Lane]: LaneState };
@@ -175,6 +164,11 @@ export class Receiver {
   }
 
   // What comes in
+
+  /** Take cursors that were kept, before the first connect; a cursor that is already there stays. */
+  restore(cursors: Cursors): void {
+    for (const state of this.states()) state.cursor ??= cursors[state.lane];
+  }
 
   /** The connect was accepted: ask for the subscription. */
   connected(now: number): Effect[] {

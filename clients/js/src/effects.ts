@@ -67,3 +67,17 @@ export interface Progress {
   readonly done: number;
   readonly total: number | null;
 }
+
+export function noCounts(): Counts {
+  return {
+    applied: 0,
+    replayed: 0,
+    duplicatesDropped: 0,
+    gapsRepaired: 0,
+    lost: 0,
+    resets: 0,
+    passedOver: 0,
+    straysDropped: 0,
+    acks: 0,
+  };
+}

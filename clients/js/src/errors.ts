@@ -41,9 +41,13 @@ export class EmissionFailed extends SteadcastError {
   /** What the server said last, if it said anything. */
   readonly refusal: Refusal | undefined;
 
-  constructor(reason: string, refusal?: Refusal) {
+  /** The client was closed, but the emission stays in the kept queue: the next page will send it. */
+  readonly kept: boolean;
+
+  constructor(reason: string, refusal?: Refusal, kept = false) {
     super(`emission failed: ${refusal?.message || reason}`, reason, refusal?.temporary ?? false);
     this.reason = reason;
     this.refusal = refusal;
+    this.kept = kept;
   }
 }

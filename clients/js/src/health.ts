@@ -14,7 +14,7 @@ export interface HealthOptions {
 }
 
 export class Health {
-  readonly pingTimeout: number;
+  pingTimeout: number;
   readonly checkInterval: number;
   private lastPing: number | undefined;
   private heard: number | undefined;

@@ -107,6 +107,11 @@ export class Outbox {
     return this.entries.size - this.queued;
   }
 
+  /** All that is here. */
+  get emissions(): readonly Emission[] {
+    return [...this.entries.values()].map(({ emission }) => emission);
+  }
+
   get counts(): OutboxCounts {
     return {
       accepted: this.accepted,

@@ -307,3 +307,12 @@ export function sizeOf(event: StreamEvent): number {
   const texts = event.id.length + event.source.length + event.type.length;
   return texts + (event.subject?.length ?? 0) + 64 + (JSON.stringify(event.data)?.length ?? 4);
 }
+
+/** Give a new event what it leaves out, so that every retry sends the same. */
+export function fillEvent(
+  event: NewEvent,
+  defaults: { readonly id: string; readonly source: string; readonly time: string },
+): NewEvent {
+  const { id = defaults.id, source = defaults.source, time = defaults.time } = event;
+  return { ...event, id, source, time };
+}

@@ -1,0 +1,115 @@
+/** The settings of a `SocketClient`, and what can be seen of it. */
+
+import type { ConnectionState } from "./connection.js";
+import type { HealthOptions } from "./health.js";
+import type { OutboxOptions } from "./outbox.js";
+import type { KeepingPlace } from "./persist.js";
+import type { Platform, SocketOptions } from "./platform.js";
+import type { Refusal } from "./wire.js";
+
+/** A token, or a function that is asked for a fresh one at every connect. */
+export type TokenSource =
+  | string
+  | (() => string | null | undefined | Promise<string | null | undefined>);
+
+export interface SocketClientOptions {
+  /** The path of the server's Socket.IO; default `/socket.io`. */
+  readonly path?: string;
+  readonly token?: TokenSource;
+  /** Names this client in the server's statistics over its reconnects; default a new one. */
+  readonly clientId?: string;
+  /** `source` of published events that don't name one; default `/clients/` and the client's id. */
+  readonly source?: string;
+  /** Connect at once; default true. */
+  readonly autoConnect?: boolean;
+  /** Retries after the failed first try; default 3. */
+  readonly maxRetryAttempts?: number;
+  /** Milliseconds before each retry; default 1000, 2000, 4000. */
+  readonly retryDelays?: readonly number[];
+  /** Emissions that wait for a connection; default 100. */
+  readonly maxQueueSize?: number;
+  /** Milliseconds without a ping after which a connection is stale; default 40000. */
+  readonly pingTimeout?: number;
+  /** Milliseconds between two checks for a stale connection; default 10000. */
+  readonly healthCheckInterval?: number;
+  /** Milliseconds after which a try without an acknowledgement has failed; default 15000. */
+  readonly ackTimeout?: number;
+  /** Milliseconds between two emissions of a queue that is flushed; default 100. */
+  readonly flushSpacing?: number;
+  /** The widest first delay before a reconnect, and the widest ever, in milliseconds; 1000 and 15000. */
+  readonly reconnectDelay?: number;
+  readonly reconnectDelayMax?: number;
+  /** Keep the offline queue over a reload of this tab: true, or a name where a page has several clients. */
+  readonly persistQueue?: boolean | string;
+  /** More options for socket.io-client, `transports` or `extraHeaders`. */
+  readonly socket?: SocketOptions;
+  /** In place of the browser's or Node's own; for tests. */
+  readonly platform?: Partial<Platform>;
+  /** In place of the browser's own; for tests. */
+  readonly place?: KeepingPlace;
+}
+
+export type ClientState = Exclude<ConnectionState, "waiting"> | "offline" | "stale";
+
+export interface ClientSnapshot {
+  readonly state: ClientState;
+  /** The server's node, once it said welcome. */
+  readonly node: string | null;
+  /** Whether the server speaks this protocol: there was a welcome on this connection. */
+  readonly welcomed: boolean;
+  /** The last refusal or `error` of this connection. */
+  readonly error: Refusal | null;
+  /** Why the server asked to leave. */
+  readonly goaway: string | null;
+}
+
+export interface ConnectionMetrics {
+  readonly isConnected: boolean;
+  /** Seconds of this connection; 0 while there is none. */
+  readonly uptime: number;
+  /** Seconds since the last ping of the server; null if none ever came. */
+  readonly lastPing: number | null;
+  /** Emissions that wait for a connection or for their turn. */
+  readonly queuedEvents: number;
+  /** Emissions that are sent and not yet acknowledged, those between two tries included. */
+  readonly pendingEmissions: number;
+  /** Retries so far. */
+  readonly retryAttempts: number;
+  /** Connections that ended so far. */
+  readonly disconnects: number;
+  /** Seconds without a connection; 0 while there is one. */
+  readonly disconnectedFor: number;
+  /** Events that came from the log after a subscribe. */
+  readonly replayed: number;
+  readonly duplicatesDropped: number;
+  readonly gapsRepaired: number;
+  /** Events that were gone from the log before they could be read. */
+  readonly lost: number;
+  /** Messages of the protocol that weren't of its form. */
+  readonly malformed: number;
+  /** Plain emissions that didn't fit into the buffer while there was no connection. */
+  readonly emitsDropped: number;
+  /** Token functions that failed. */
+  readonly tokenFailures: number;
+  /** Emissions that couldn't be kept for a reload. */
+  readonly keepFailures: number;
+}
+
+/** The settings of the outbox. */
+export function outboxOptions(options: SocketClientOptions): OutboxOptions {
+  const { maxQueueSize, ackTimeout, flushSpacing: spacing } = options;
+  return {
+    ...(maxQueueSize !== undefined && { maxQueueSize }),
+    ...(ackTimeout !== undefined && { ackTimeout }),
+    ...(spacing !== undefined && { spacing }),
+  };
+}
+
+/** The settings of the health checks. */
+export function healthOptions(options: SocketClientOptions): HealthOptions {
+  const { pingTimeout, healthCheckInterval: checkInterval } = options;
+  return {
+    ...(pingTimeout !== undefined && { pingTimeout }),
+    ...(checkInterval !== undefined && { checkInterval }),
+  };
+}

@@ -1,0 +1,215 @@
+/**
+ * What outlives a reload: cursors and the offline queue, in IndexedDB.
+ *
+ * A slot belongs to one tab. Its name stands in sessionStorage, which a reload keeps and a duplicated tab copies,
+ * and a Web Lock of that name says who owns it: a tab that can't get the lock takes a slot of its own.
+ */
+
+import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import type { Emission } from "./outbox.js";
+import { type Cursors, parseCursors } from "./wire.js";
+
+/** Where a subscription keeps its cursors. Bring your own to store them together with what events produced. */
+export interface CursorStore {
+  load(): Promise<Cursors>;
+  /** Called one at a time, with the newest cursors, after the handlers ran. */
+  save(cursors: Cursors): Promise<void>;
+  /** Give the store to others; the kept cursors stay. */
+  release(): void;
+}
+
+/** Where the offline queue is kept. */
+export interface QueueStore {
+  load(): Promise<Emission[]>;
+  put(emission: Emission): Promise<void>;
+  remove(id: string): Promise<void>;
+  release(): void;
+}
+
+/** The browser's parts that keeping needs. */
+export interface KeepingPlace {
+  readonly session: Pick<Storage, "getItem" | "setItem">;
+  readonly locks: Pick<LockManager, "request">;
+  /** Wall time in milliseconds: what is older than `maxAge` is swept. */
+  readonly now: () => number;
+  readonly uuid: () => string;
+}
+
+/** What no tab has touched for so long is swept: the tab was closed, not reloaded. */
+export const MAX_AGE = 7 * 24 * 3_600_000;
+/** A page that is being reloaded may hold its lock a moment longer; a duplicated tab holds it for good. */
+export const LOCK_WAIT = 1_000;
+
+interface Schema extends DBSchema {
+  cursors: { key: string; value: { slot: string; cursors: unknown; at: number } };
+  queue: {
+    key: [string, string];
+    value: { slot: string; id: string; order: number; emission: Emission; at: number };
+    indexes: { slot: string };
+  };
+}
+
+type Database = IDBPDatabase<Schema>;
+
+/** The browser's keeping place, or undefined where a part of it is missing (Node, a sandboxed frame). */
+export function browserPlace(uuid: () => string): KeepingPlace | undefined {
+  try {
+    if (!globalThis.indexedDB || !globalThis.sessionStorage || !navigator.locks) return undefined;
+    return { session: sessionStorage, locks: navigator.locks, now: () => Date.now(), uuid };
+  } catch {
+    // Reading sessionStorage throws in a sandboxed frame; the caller tells that nothing is kept.
+    return undefined;
+  }
+}
+
+async function open(place: KeepingPlace): Promise<Database> {
+  const database = await openDB<Schema>("steadcast", 1, {
+    upgrade(fresh) {
+      fresh.createObjectStore("cursors", { keyPath: "slot" });
+      fresh.createObjectStore("queue", { keyPath: ["slot", "id"] }).createIndex("slot", "slot");
+    },
+    blocking(_current, _blocked, event) {
+      // A newer page wants to migrate: our next write fails and is told.
+      (event.target as IDBDatabase).close();
+    },
+  });
+  await sweep(database, place.now() - MAX_AGE);
+  return database;
+}
+
+async function sweep(database: Database, before: number): Promise<void> {
+  const transaction = database.transaction(["cursors", "queue"], "readwrite");
+  for (const name of ["cursors", "queue"] as const) {
+    let cursor = await transaction.objectStore(name).openCursor();
+    while (cursor) {
+      if (cursor.value.at < before) await cursor.delete();
+      cursor = await cursor.continue();
+    }
+  }
+  await transaction.done;
+}
+
+/** Hold a lock until `release` is called; undefined if another tab has it. */
+async function hold(
+  place: KeepingPlace,
+  name: string,
+  wait: number,
+): Promise<(() => void) | undefined> {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), wait);
+  return new Promise((resolve) => {
+    place.locks
+      .request(name, { signal: patience.signal }, () => {
+        clearTimeout(timer);
+        return new Promise<void>((release) => resolve(release));
+      })
+      .catch(() => resolve(undefined));
+  });
+}
+
+interface Slot {
+  readonly name: string;
+  readonly release: () => void;
+}
+
+async function claim(place: KeepingPlace, key: string, wait: number): Promise<Slot> {
+  const entry = `steadcast:${key}`;
+  const kept = place.session.getItem(entry);
+  if (kept !== null) {
+    const release = await hold(place, `steadcast:${kept}`, wait);
+    if (release) return { name: kept, release };
+  }
+  const name = `${key}:${place.uuid()}`;
+  const release = await hold(place, `steadcast:${name}`, wait);
+  place.session.setItem(entry, name);
+  return { name, release: release ?? (() => undefined) };
+}
+
+/** Keep the cursors of a stream over a reload of this tab. Rejects where the browser refuses. */
+export async function keepCursors(
+  place: KeepingPlace,
+  key: string,
+  lockWait = LOCK_WAIT,
+): Promise<CursorStore> {
+  const slot = await claim(place, `cursor:${key}`, lockWait);
+  const database = await open(place);
+  return {
+    load: async () => parseCursors((await database.get("cursors", slot.name))?.cursors),
+    save: async (cursors) => {
+      await database.put("cursors", { slot: slot.name, cursors, at: place.now() });
+    },
+    release: () => {
+      database.close();
+      slot.release();
+    },
+  };
+}
+
+/** Keep the offline queue over a reload of this tab. Rejects where the browser refuses. */
+export async function keepQueue(
+  place: KeepingPlace,
+  key: string,
+  lockWait = LOCK_WAIT,
+): Promise<QueueStore> {
+  const slot = await claim(place, `queue:${key}`, lockWait);
+  const database = await open(place);
+  const kept = await database.getAllFromIndex("queue", "slot", slot.name);
+  let order = kept.reduce((highest, { order: each }) => Math.max(highest, each), 0);
+  return {
+    load: async () => kept.sort((a, b) => a.order - b.order).map(({ emission }) => emission),
+    put: async (emission) => {
+      order += 1;
+      await database.put("queue", {
+        slot: slot.name,
+        id: emission.id,
+        order,
+        emission,
+        at: place.now(),
+      });
+    },
+    remove: async (id) => {
+      await database.delete("queue", [slot.name, id]);
+    },
+    release: () => {
+      database.close();
+      slot.release();
+    },
+  };
+}
+
+/** Saves the newest cursors, one write at a time; those that came meanwhile go together into the next. */
+export class CursorKeeper {
+  saved = 0;
+  private next: Cursors | undefined;
+  private writing: Promise<void> | undefined;
+
+  constructor(
+    private readonly store: CursorStore,
+    private readonly onFailure: (error: unknown) => void,
+  ) {}
+
+  save(cursors: Cursors): void {
+    this.next = cursors;
+    this.writing ??= this.write();
+  }
+
+  /** Wait for what was handed in, then give the store back. */
+  async release(): Promise<void> {
+    await this.writing;
+    this.store.release();
+  }
+
+  private async write(): Promise<void> {
+    while (this.next) {
+      const cursors = this.next;
+      this.next = undefined;
+      try {
+        await this.store.save(cursors);
+        this.saved += 1;
+      } catch (error) {
+        this.onFailure(error);
+      }
+    }
+    this.writing = undefined;
+  }
+}

@@ -1,0 +1,87 @@
+/** What the shell takes from the outside: clock, chance, socket and the signs of life of a page. */
+
+import { io } from "socket.io-client";
+
+/** The part of a Socket.IO socket that the client uses. */
+export interface SocketLike {
+  readonly connected: boolean;
+  readonly sendBuffer: unknown[];
+  emit(event: string, ...args: unknown[]): unknown;
+  on(event: string, listener: (...args: never[]) => void): unknown;
+  onAny(listener: (event: string, ...args: unknown[]) => void): unknown;
+  offAny(): unknown;
+  removeAllListeners(): unknown;
+  connect(): unknown;
+  disconnect(): unknown;
+}
+
+/** Options that are handed to socket.io-client as they are. */
+export type SocketOptions = { readonly [option: string]: unknown };
+
+export interface Platform {
+  /** Monotonic milliseconds. */
+  now(): number;
+  /** The wall clock, RFC 3339. */
+  date(): string;
+  /** A number in [0, 1). */
+  random(): number;
+  /** A name that no other has. */
+  uuid(): string;
+  /** Make a socket that is not yet connected and never reconnects by itself. */
+  socket(url: string | undefined, options: SocketOptions): SocketLike;
+  /** Call back when the network or the tab is back; returns what ends it. */
+  onWake(wake: () => void): () => void;
+  /** Hand over an error that no caller can catch. */
+  report(error: unknown): void;
+}
+
+function uuid(): string {
+  // randomUUID is missing on pages that came over plain http from another machine.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20)}`;
+}
+
+function onWake(wake: () => void): () => void {
+  if (typeof window === "undefined" || typeof document === "undefined") return () => undefined;
+  const visible = () => {
+    if (document.visibilityState === "visible") wake();
+  };
+  window.addEventListener("online", wake);
+  window.addEventListener("pageshow", wake);
+  document.addEventListener("visibilitychange", visible);
+  return () => {
+    window.removeEventListener("online", wake);
+    window.removeEventListener("pageshow", wake);
+    document.removeEventListener("visibilitychange", visible);
+  };
+}
+
+/** Throw where nobody awaits: an uncaught error is seen by the program's own handlers and by the console. */
+function report(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
+/** The browser's or Node's own. */
+export const PLATFORM: Platform = {
+  now: () => performance.now(),
+  date: () => new Date().toISOString(),
+  random: () => Math.random(),
+  uuid,
+  // WebSocket first: one connection and no upgrade; long polling where a proxy stands in its way.
+  socket: (url, options) => {
+    const all = {
+      transports: ["websocket", "polling"],
+      tryAllTransports: true,
+      ...options,
+      forceNew: true,
+      reconnection: false,
+      autoConnect: false,
+    };
+    return url === undefined ? io(all) : io(url, all);
+  },
+  onWake,
+  report,
+};
