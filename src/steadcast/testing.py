@@ -1,0 +1,228 @@
+"""For tests, yours too: a clock that stands still, and an engine that fails on request.
+
+engine = FaultyEngine(MemoryEngine())
+engine.fill_disk()          # appends raise `engine_full`
+engine.append_hangs = True  # appends wait until this is False again
+engine.heal()               # every fault is off
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from steadcast.engines.base import PAGE_EVENTS
+from steadcast.errors import EngineUnavailable, SteadcastError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from steadcast.engines.base import Description, Engine, Retention, Watch
+    from steadcast.event import Batch, Event, Lane, Receipt
+
+__all__ = ["FaultyEngine", "ManualClock"]
+
+
+class ManualClock:
+    """A clock that only moves when told to; calling it gives the seconds.
+
+    It stands in for a monotonic clock (use `advance` alone) as well as for a wall clock (which may `jump`).
+    """
+
+    def __init__(self, now: float = 0.0) -> None:
+        """Begin at `now`, in seconds."""
+        self.now = now
+
+    def __call__(self) -> float:
+        """Give the seconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> float:
+        """Let time pass and give the new time; raises ValueError where it would run backwards."""
+        if not seconds >= 0:
+            raise ValueError("time passes forwards; a wall clock may `jump`")
+        self.now += seconds
+        return self.now
+
+    def jump(self, seconds: float) -> float:
+        """Set a wall clock forwards or backwards, as an operator or NTP does."""
+        self.now += seconds
+        return self.now
+
+
+class FaultyEngine:
+    """Any engine, with faults that are switched on and off by these attributes.
+
+    `append_error`   appends raise it before the log is touched; `append_errors_left` says how many still do,
+                     None for all
+    `append_delay`   seconds that each append takes longer
+    `append_hangs`   appends wait until it is False again, and then go on
+    `answers_lost`   appends become durable, and then raise `EngineUnavailable` instead of answering
+    `read_error`, `describe_error`, `trim_error`   what these methods raise
+    `watch_silent`   watches drop what they should bring, without a sign
+
+    `counts` has what was asked for (`appends`, `reads`, `describes`, `trims`, `watches`) and what was done to
+    it (`appends_failed`, `appends_hung`, `answers_lost`, `reads_failed`, `describes_failed`, `trims_failed`,
+    `batches_swallowed`, `watches_ended`). Everything else goes to the engine as it is.
+    An engine's wall clock jumps where it was given a `ManualClock` for it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Stand before an engine, without a fault."""
+        self.engine = engine
+        self.retention: Retention = engine.retention
+        self.dense: bool = engine.dense
+        self.counts: Counter[str] = Counter()
+        self._free = asyncio.Event()
+        self._watches: set[_FaultyWatch] = set()
+        self.heal()
+
+    def heal(self) -> None:
+        """Switch every fault off; what hangs goes on."""
+        self.append_error: SteadcastError | None = None
+        self.append_errors_left: int | None = None
+        self.append_delay = 0.0
+        self.answers_lost = False
+        self.read_error: SteadcastError | None = None
+        self.describe_error: SteadcastError | None = None
+        self.trim_error: SteadcastError | None = None
+        self.watch_silent = False
+        self.append_hangs = False
+
+    @property
+    def append_hangs(self) -> bool:
+        """Whether appends wait instead of going on."""
+        return not self._free.is_set()
+
+    @append_hangs.setter
+    def append_hangs(self, hangs: bool) -> None:
+        if hangs:
+            self._free.clear()
+        else:
+            self._free.set()
+
+    def fail_appends(self, times: int | None = None, error: SteadcastError | None = None) -> None:
+        """Let the next `times` appends fail, all of them for None; `error` is by default that it is away."""
+        self.append_errors_left = times
+        self.append_error = error or EngineUnavailable("the engine is away")
+
+    def fill_disk(self) -> None:
+        """Let appends fail as on a full disk; reads go on."""
+        self.fail_appends(error=EngineUnavailable("the disk is full", code="engine_full"))
+
+    def go_away(self) -> None:
+        """Let every method fail as when the engine's server is gone, and watches fall silent."""
+        error = EngineUnavailable("the engine is away")
+        self.fail_appends(error=error)
+        self.read_error = self.describe_error = self.trim_error = error
+        self.watch_silent = True
+
+    def end_watches(self) -> None:
+        """End every watch that is open now, as a lost connection does."""
+        for watch in list(self._watches):
+            self.counts["watches_ended"] += 1
+            watch.end()
+
+    # The engine's methods
+
+    async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
+        """Append, or fail in the way that is switched on."""
+        self.counts["appends"] += 1
+        if not self._free.is_set():
+            self.counts["appends_hung"] += 1
+            await self._free.wait()
+        if self.append_delay:
+            await asyncio.sleep(self.append_delay)
+        self._fail_append()
+        receipts = await self.engine.append(stream, events)
+        if self.answers_lost:
+            self.counts["answers_lost"] += 1
+            raise EngineUnavailable("the connection broke before the answer came")
+        return receipts
+
+    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+        """Read, or raise `read_error`."""
+        self._meet("reads", self.read_error)
+        return await self.engine.read(stream, lane, after, limit)
+
+    def watch(self) -> Watch:
+        """Follow, until `end_watches`; nothing comes while `watch_silent`."""
+        self.counts["watches"] += 1
+        watch = _FaultyWatch(self, self.engine.watch())
+        self._watches.add(watch)
+        return watch
+
+    async def describe(self, stream: str | None = None) -> Description:
+        """Describe, or raise `describe_error`."""
+        self._meet("describes", self.describe_error)
+        return await self.engine.describe(stream)
+
+    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+        """Trim, or raise `trim_error`."""
+        self._meet("trims", self.trim_error)
+        return await self.engine.trim(stream, lane, upto)
+
+    async def aclose(self) -> None:
+        """Close the engine; what hangs goes on, and fails as the engine says."""
+        self._free.set()
+        await self.engine.aclose()
+
+    def _fail_append(self) -> None:
+        error, left = self.append_error, self.append_errors_left
+        if error is None or left == 0:
+            return
+        if left is not None:
+            self.append_errors_left = left - 1
+        self.counts["appends_failed"] += 1
+        # Raised many times: each raise would add its frames to the traceback of the one before.
+        raise error.with_traceback(None)
+
+    def _meet(self, what: str, error: SteadcastError | None) -> None:
+        self.counts[what] += 1
+        if error is not None:
+            self.counts[f"{what}_failed"] += 1
+            raise error.with_traceback(None)
+
+
+class _FaultyWatch:
+    """An engine's watch that can fall silent or end."""
+
+    def __init__(self, owner: FaultyEngine, watch: Watch) -> None:
+        self._owner = owner
+        self._watch = watch
+        self._ended = asyncio.Event()
+
+    def __aiter__(self) -> _FaultyWatch:
+        return self
+
+    async def __anext__(self) -> Batch:
+        while True:
+            batch = await self._next()
+            if not self._owner.watch_silent:
+                return batch
+            self._owner.counts["batches_swallowed"] += 1
+
+    def end(self) -> None:
+        """Let the follower see the end, behind a batch that has come already."""
+        self._ended.set()
+        self._owner._watches.discard(self)  # noqa: SLF001 - the two classes are one thing
+
+    async def aclose(self) -> None:
+        """Stop following."""
+        self.end()
+        await self._watch.aclose()
+
+    async def _next(self) -> Batch:
+        """Wait for the engine's next batch or for the end; a batch that has come goes first."""
+        following = asyncio.ensure_future(self._watch.__anext__())
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                raise StopAsyncIteration
+            return await following
+        finally:
+            for task in (following, ended):
+                task.cancel()
+            await asyncio.gather(following, ended, return_exceptions=True)
