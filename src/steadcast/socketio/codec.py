@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from socketio import packet
+
 UNREADABLE: Final = "steadcast.unreadable"
 
 _encoder = msgspec.json.Encoder()
@@ -27,3 +29,18 @@ def loads(text: str | bytes, **_: Any) -> Any:
         return _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         return [UNREADABLE, str(error)[:200]]
+
+
+class _Json:
+    dumps = staticmethod(dumps)
+    loads = staticmethod(loads)
+
+
+class JsonPacket(packet.Packet):  # type: ignore[misc]
+    """A Socket.IO packet that reads and writes its JSON here.
+
+    Given to a server as its `serializer`, so that no other server or client in the process is touched
+    (the `json` argument of python-socketio changes its packet class for all of them).
+    """
+
+    json = _Json

@@ -12,11 +12,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from socketio import exceptions, packet
 
+from socketio import exceptions, packet
 from steadcast import wire
 from steadcast.core.remember import Remembered
-from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, NotAllowed, SteadcastError
+from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, SteadcastError
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE
 from steadcast.socketio.timeouts import SIMPLE_TIMEOUT, Timeouts
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     import socketio
-
     from steadcast.event import Event, Receipt
     from steadcast.hub import Hub
     from steadcast.socketio.connections import ConnectionEventHandler
@@ -44,28 +43,23 @@ class Transport:
     def __init__(
         self,
         server: socketio.AsyncServer,
-        hub: Hub,
-        connections: ConnectionEventHandler,
         *,
         node: str,
-        publish: Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]],
         wall: Callable[[], str],
+        begin: Callable[[], Awaitable[None]],
         timeouts: Timeouts | None = None,
         authorize: Callable[[dict[str, Any], object], None] | None = None,
-        begin: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Attach.
 
-        `publish` appends events; `wall` gives the time (RFC 3339) of events that came without one;
-        `authorize(environ, auth)` raises `NotAllowed`; `begin` is awaited before the first connect is taken.
+        `wall` gives the time (RFC 3339) of events that came without one; `begin` is awaited before a connect
+        is taken, and has called `serve` when it returns; `authorize(environ, auth)` raises `NotAllowed`.
         """
         self.timeouts = timeouts or Timeouts()
         self.draining = False
+        self._serving = False
         self._server = server
-        self._hub = hub
-        self._connections = connections
         self._node = node
-        self._publish = publish
         self._wall = wall
         self._authorize = authorize
         self._begin = begin
@@ -83,6 +77,18 @@ class Transport:
         for simple in ("subscribe", "unsubscribe"):
             self.timeouts.by_event.setdefault(simple, SIMPLE_TIMEOUT)
         self._attach()
+
+    def serve(
+        self,
+        hub: Hub,
+        connections: ConnectionEventHandler,
+        publish: Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]],
+    ) -> None:
+        """Take connects from now on; `publish` appends events."""
+        self._hub = hub
+        self._connections = connections
+        self._publish = publish
+        self._serving = True
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside, and keep it until it is done."""
@@ -131,8 +137,7 @@ class Transport:
             raise InvalidRequest("the auth of a connect is an object", field="auth")
         if self._authorize is not None:
             self._authorize(self._server.environ[eio_sid], auth)
-        if self._begin is not None:
-            await self._begin()
+        await self._begin()
 
     async def _refuse(self, eio_sid: str, error: SteadcastError) -> None:
         wire_error = error.as_wire()
@@ -169,7 +174,7 @@ class Transport:
                 self._forget(args[0])
 
     def _forget(self, sid: str) -> None:
-        client = self._connections.disconnected(sid)
+        client = self._connections.disconnected(sid) if self._serving else None
         self._in_flight.pop(sid, None)
         if client is not None:
             self._hub.leave(client)
@@ -189,7 +194,7 @@ class Transport:
             follow()
 
     async def _answer(self, sid: str, namespace: str, data: Any) -> Answer:
-        client = self._connections.get(sid) if namespace == NAMESPACE else None
+        client = self._connections.get(sid) if namespace == NAMESPACE and self._serving else None
         event, args, emission = _unwrap(data)
         if client is None:
             return await self._run_app(None, event, namespace, sid, args), None
@@ -328,15 +333,3 @@ def _failed_for_now(answer: object) -> bool:
 async def _as_coroutine(awaitable: Awaitable[Answer]) -> Answer:
     return await awaitable
 
-
-def static_token(token: str | None) -> Callable[[dict[str, Any], object], None] | None:
-    """Give an `authorize` that asks for one static token, or None where there is none."""
-    if token is None:
-        return None
-
-    def authorize(environ: dict[str, Any], auth: object) -> None:  # noqa: ARG001 - cookies are looked at by HTTP's check
-        given = auth.get("token") if isinstance(auth, dict) else None
-        if given != token:
-            raise NotAllowed("a valid token is needed", code="unauthorized")
-
-    return authorize

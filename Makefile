@@ -1,0 +1,58 @@
+# Two commands: `make run` and `make test`. Everything else is a part of them.
+SHELL := /bin/sh
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STATIC := src/steadcast/http/static/index.html
+WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts \
+	clients/js/package.json dashboard/package.json package-lock.json -type f 2>/dev/null)
+
+.PHONY: run test setup web check fix test-python test-js clean
+
+run: .venv/.ready $(STATIC)
+	@exec $(BIN)/steadcast serve
+
+test: setup check test-js test-python
+
+setup: .venv/.ready-dev $(STATIC)
+
+# The server alone needs no development tools; `make test` adds them.
+.venv/.ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=…)"; exit 1; }
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	$(BIN)/uv sync --frozen --inexact --quiet --no-dev
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready
+	$(BIN)/uv sync --frozen --inexact --quiet
+	@touch $@
+
+# Where there is no Node, the one from PyPI is put beside Python.
+node_modules/.ready: package.json package-lock.json | .venv/.ready
+	@sh scripts/node npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(STATIC): node_modules/.ready $(WEB_SOURCES)
+	@sh scripts/node npm run build --silent --workspaces --if-present
+	@touch $@
+
+web: $(STATIC)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@sh scripts/node npm run check --silent --workspaces --if-present
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-python: setup
+	$(BIN)/pytest
+
+test-js: setup
+	@sh scripts/node npm run test --silent --workspaces --if-present
+
+clean:
+	rm -rf .venv node_modules clients/js/node_modules dashboard/node_modules clients/js/dist src/steadcast/http/static
