@@ -18,6 +18,7 @@ import msgspec
 
 from steadcast.core.backoff import Backoff
 from steadcast.core.effects import Deliver, Effect, SendAck, SendSubscribe, Told
+from steadcast.core.receiving import ReceivingLane
 from steadcast.errors import IllegalInput
 from steadcast.event import LANES, Batch, Entry, Lane, Position
 from steadcast.wire import Cursor, LaneAnswer, size_of
@@ -34,8 +35,6 @@ ANSWER_DELAY: Final = 10.0
 """A subscribe that has no answer for so long is sent again."""
 ATTEMPTS: Final = 3
 """How often an event's handler may fail before the event is passed over."""
-INBOX_EVENTS: Final = 4_096
-"""More waiting events than this in a lane are dropped: the chain then shows the gap, and it is repaired."""
 
 
 class Link(Enum):
@@ -73,8 +72,15 @@ TRANSITIONS: Final[dict[tuple[Link, _In], Link]] = {
 
 
 class Counts(msgspec.Struct):
-    """What happened so far, over both lanes; counted in events unless the name says otherwise."""
+    """What happened so far, over both lanes; counted in events unless the name says otherwise.
 
+    Nothing leaves uncounted: what was `received` is `applied`, `passed_over`, dropped for one of four
+    reasons, or still `Receiver.pending`. Dropped are duplicates; strays, which fit nowhere (behind a gap,
+    of another epoch, before the answer); what a disconnect, a reset or the end cut off; what found the
+    inbox full.
+    """
+
+    received: int = 0
     applied: int = 0
     replayed: int = 0
     duplicates_dropped: int = 0
@@ -83,49 +89,10 @@ class Counts(msgspec.Struct):
     resets: int = 0
     passed_over: int = 0
     strays_dropped: int = 0
+    cut_dropped: int = 0
+    full_dropped: int = 0
+    answers_dropped: int = 0
     acks: int = 0
-
-
-class _LaneState:
-    """One lane: its cursor, what waits for its turn, what is being handled, what is not yet acked."""
-
-    def __init__(self, lane: Lane, cursor: Cursor | None) -> None:
-        self.lane = lane
-        self.cursor = cursor
-        self.inbox: deque[Batch] = deque()
-        self.inbox_events = 0
-        self.turn: deque[Entry] = deque()
-        self.turn_upto = 0
-        self.attempt = 0
-        self.aborted = False
-        self.unacked = 0
-        self.unacked_bytes = 0
-        self.ack_due: float | None = None
-        self.replay_upto = 0
-        self.tail: int | None = None
-        self.tail_due: float | None = None
-        self.last_arrival = float("-inf")
-
-    @property
-    def offset(self) -> int:
-        return self.cursor.offset if self.cursor else 0
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.turn or self.inbox)
-
-    def clear_inbox(self) -> None:
-        self.inbox.clear()
-        self.inbox_events = 0
-
-    def abort_turn(self) -> None:
-        """Forget the batch in hand; the handler that may be running still reports once."""
-        self.clear_inbox()
-        if self.turn:
-            entry = self.turn[0]
-            self.turn.clear()
-            self.turn.append(entry)
-            self.aborted = True
 
 
 class Receiver:
@@ -145,7 +112,7 @@ class Receiver:
         self.counts = Counts()
         self.behind: int | None = None
         self._start = start
-        self._lanes = {lane: _LaneState(lane, (cursors or {}).get(lane)) for lane in LANES}
+        self._lanes = {lane: ReceivingLane(lane, (cursors or {}).get(lane)) for lane in LANES}
         self._due: float | None = None
         self._repairing = False
         self._tries = 0
@@ -158,6 +125,11 @@ class Receiver:
     def cursors(self) -> dict[Lane, Cursor]:
         """The cursors to keep and to resume from: of every lane that an answer or an event has set."""
         return {lane: state.cursor for lane, state in self._lanes.items() if state.cursor is not None}
+
+    @property
+    def pending(self) -> int:
+        """How many events wait for their turn or are being handled."""
+        return sum(state.pending for state in self._lanes.values())
 
     @property
     def replaying(self) -> bool:
@@ -191,22 +163,22 @@ class Receiver:
         self._due = None
         self._repairing = False
         for state in self._lanes.values():
-            state.clear_inbox()
+            self.counts.cut_dropped += state.cut_inbox()
             state.ack_due = state.tail_due = state.tail = None
         return self._drain()
 
     def close(self) -> None:
-        """End the subscription; nothing moves any more."""
+        """End the subscription; an event whose handler is running is the last that moves a cursor."""
         self._move(_In.CLOSE)
         self._due = None
         for state in self._lanes.values():
-            state.abort_turn()
-            state.ack_due = state.tail_due = None
+            self.counts.cut_dropped += state.cut_turn()
+            state.reset = state.ack_due = state.tail_due = None
 
     def answered(self, now: float, answers: Mapping[Lane, LaneAnswer]) -> list[Effect]:
         """Take the answer to `subscribe`; one that was not asked for is dropped and counted."""
         if self.link is not Link.ASKING:
-            self.counts.strays_dropped += 1
+            self.counts.answers_dropped += 1
             return []
         self._move(_In.ANSWERED)
         self._due = None
@@ -219,6 +191,7 @@ class Receiver:
         self._repairing = False
         for state in self._lanes.values():
             state.last_arrival = now
+            state.tail = state.tail_due = None
             self._next_turn(now, state)
         return self._drain()
 
@@ -227,7 +200,7 @@ class Receiver:
     ) -> list[Effect]:
         """Take a failed answer: a temporary one is asked again after a backoff, another is told."""
         if self.link is not Link.ASKING:
-            self.counts.strays_dropped += 1
+            self.counts.answers_dropped += 1
             return []
         if temporary:
             self._move(_In.PUT_OFF)
@@ -241,13 +214,14 @@ class Receiver:
 
     def received(self, now: float, batch: Batch) -> list[Effect]:
         """Take a batch; it is judged when its turn comes."""
+        self.counts.received += len(batch.events)
         if self.link in {Link.CLOSED, Link.OFFLINE}:
-            self.counts.strays_dropped += 1
+            self.counts.strays_dropped += len(batch.events)
             return []
         state = self._lanes[batch.lane]
         state.last_arrival = now
-        if state.inbox_events + len(batch.events) > INBOX_EVENTS and state.inbox:
-            self.counts.strays_dropped += 1
+        if state.full_for(batch):
+            self.counts.full_dropped += len(batch.events)
             return []
         state.inbox.append(batch)
         state.inbox_events += len(batch.events)
@@ -257,16 +231,14 @@ class Receiver:
     def handled(self, now: float, lane: Lane) -> list[Effect]:
         """Note that the handler of the lane's event returned: the cursor moves."""
         state = self._in_hand(lane)
-        if state.aborted:
-            return self._finish_aborted(now, state)
         self.counts.applied += 1
         return self._step(now, state)
 
     def failed(self, now: float, lane: Lane) -> list[Effect]:
         """Note that the handler raised: it is run again; after the third time it is passed over."""
         state = self._in_hand(lane)
-        if state.aborted:
-            return self._finish_aborted(now, state)
+        if state.reset or self.link is Link.CLOSED:
+            return self._give_up(now, state)
         if state.attempt < ATTEMPTS:
             self._deliver(state)
             return self._drain()
@@ -281,7 +253,7 @@ class Receiver:
             return []
         for lane, head in heads.items():
             state = self._lanes[lane]
-            if state.cursor is not None and head.epoch != state.cursor.epoch:
+            if state.epoch not in {None, head.epoch}:
                 self._ask_again(now)
             elif head.offset > state.offset:
                 state.tail = head.offset
@@ -303,17 +275,18 @@ class Receiver:
 
     # The rule
 
-    def _next_turn(self, now: float, state: _LaneState) -> None:
+    def _next_turn(self, now: float, state: ReceivingLane) -> None:
         while state.inbox and not state.turn:
             batch = state.inbox.popleft()
             state.inbox_events -= len(batch.events)
             self._judge(now, state, batch)
 
-    def _judge(self, now: float, state: _LaneState, batch: Batch) -> None:
+    def _judge(self, now: float, state: ReceivingLane, batch: Batch) -> None:
         cursor = state.cursor
         if cursor is None:
-            self.counts.strays_dropped += 1
+            self.counts.strays_dropped += len(batch.events)
         elif batch.epoch != cursor.epoch or batch.after > cursor.offset:
+            self.counts.strays_dropped += len(batch.events)
             self._ask_again(now)
         elif batch.upto <= cursor.offset:
             self.counts.duplicates_dropped += len(batch.events)
@@ -323,7 +296,7 @@ class Receiver:
             self.counts.duplicates_dropped += len(batch.events) - len(fresh)
             self._begin(now, state, fresh, batch.upto)
 
-    def _begin(self, now: float, state: _LaneState, fresh: deque[Entry], upto: int) -> None:
+    def _begin(self, now: float, state: ReceivingLane, fresh: deque[Entry], upto: int) -> None:
         state.turn, state.turn_upto, state.attempt = fresh, upto, 0
         if fresh:
             self._deliver(state)
@@ -331,13 +304,13 @@ class Receiver:
             self._pass(state, upto)
             self._owe_ack(now, state, 0, 0)
 
-    def _deliver(self, state: _LaneState) -> None:
+    def _deliver(self, state: ReceivingLane) -> None:
         entry = state.turn[0]
         state.attempt += 1
         epoch = state.cursor.epoch if state.cursor else ""
         self._effects.append(Deliver(state.lane, Position(epoch, entry.offset), entry, state.attempt))
 
-    def _step(self, now: float, state: _LaneState) -> list[Effect]:
+    def _step(self, now: float, state: ReceivingLane) -> list[Effect]:
         """Move the cursor over the event in hand and go on with the next one."""
         entry = state.turn.popleft()
         state.attempt = 0
@@ -350,43 +323,66 @@ class Receiver:
         else:
             self._pass(state, state.turn_upto)
         self._owe_ack(now, state, 1, size_of(entry.event))
+        self._finish_reset(state)
         self._next_turn(now, state)
         return self._drain()
 
-    def _pass(self, state: _LaneState, upto: int) -> None:
+    def _pass(self, state: ReceivingLane, upto: int) -> None:
         """Move the cursor to the end of a batch whose last offsets hold no event."""
         if state.cursor is not None and upto > state.cursor.offset:
             state.cursor = Cursor(state.cursor.epoch, upto)
 
-    def _finish_aborted(self, now: float, state: _LaneState) -> list[Effect]:
-        state.turn.clear()
-        state.aborted = False
+    def _give_up(self, now: float, state: ReceivingLane) -> list[Effect]:
+        """Drop the event in hand: its handler failed, and its log or the subscription is no more."""
+        state.turn.popleft()
+        self.counts.cut_dropped += 1
+        self._finish_reset(state)
         self._next_turn(now, state)
         return self._drain()
 
-    def _settle(self, state: _LaneState, answer: LaneAnswer) -> None:
+    def _settle(self, state: ReceivingLane, answer: LaneAnswer) -> None:
         """Take one lane's answer: `resumed` never moves the cursor, within an epoch nothing moves it back."""
         told = Cursor(answer.cursor.epoch, answer.cursor.offset)
+        state.reset = None
         if answer.status == "reset":
-            self.counts.resets += 1
-            self._effects.append(Told(kind="reset", lane=state.lane))
-            state.abort_turn()
+            self.counts.cut_dropped += state.cut_turn()
+            state.reset = answer
+            self._finish_reset(state)
+            return
+        if state.cursor is None:
             state.cursor = told
-        elif answer.status == "trimmed":
-            self._tell_loss(state, answer)
-            if state.cursor is None or told.offset > state.cursor.offset:
-                state.cursor = told
-        elif state.cursor is None:
-            state.cursor = told
+        elif answer.status == "trimmed" and told.epoch == state.cursor.epoch:
+            self._skip_loss(state, told, answer)
         state.replay_upto = answer.head.offset
 
-    def _tell_loss(self, state: _LaneState, answer: LaneAnswer) -> None:
-        if answer.lost is None:
+    def _finish_reset(self, state: ReceivingLane) -> None:
+        """Go on in the other log, once no event of the old one is in hand: clearing then clears them all."""
+        if state.reset is None or state.turn:
             return
-        first, last = answer.lost
+        answer, state.reset = state.reset, None
+        self.counts.resets += 1
+        self._effects.append(Told(kind="reset", lane=state.lane))
+        state.cursor = Cursor(answer.cursor.epoch, answer.cursor.offset)
+        state.replay_upto = answer.head.offset
+        state.unacked = state.unacked_bytes = 0
+        state.ack_due = None
+
+    def _skip_loss(self, state: ReceivingLane, told: Cursor, answer: LaneAnswer) -> None:
+        """Tell what is gone, then let the cursor pass it; what is in hand is done first, and isn't lost.
+
+        The range is what the cursor will pass, not the answer's `lost`: that counts from the cursor that was
+        sent, and more may have been applied since, or an earlier answer come late.
+        """
+        first, last = state.reach + 1, told.offset
+        if first > last:
+            return
         if not answer.maybe:
             self.counts.lost += last - first + 1
-        self._effects.append(Told(kind="trimmed", lane=state.lane, lost=answer.lost, maybe=answer.maybe))
+        self._effects.append(Told(kind="trimmed", lane=state.lane, lost=(first, last), maybe=answer.maybe))
+        if state.turn:
+            state.turn_upto = told.offset
+        else:
+            state.cursor = told
 
     # Asking and acking
 
@@ -395,23 +391,21 @@ class Receiver:
         self._effects.append(SendSubscribe(self.stream, self.cursors, self._start))
 
     def _ask_again(self, now: float) -> None:
-        """Repair from the cursor, unless a subscribe is under way: then what doesn't fit is dropped."""
-        if self.link is not Link.FOLLOWING:
-            self.counts.strays_dropped += 1
-            return
-        self._repairing = True
-        self._move(_In.ASK)
-        self._ask(now)
+        """Repair from the cursor, unless a subscribe is under way or was refused."""
+        if self.link is Link.FOLLOWING:
+            self._repairing = True
+            self._move(_In.ASK)
+            self._ask(now)
 
-    def _owe_ack(self, now: float, state: _LaneState, events: int, size: int) -> None:
+    def _owe_ack(self, now: float, state: ReceivingLane, events: int, size: int) -> None:
         state.unacked += events
         state.unacked_bytes += size
         if state.unacked >= ACK_EVENTS or state.unacked_bytes >= ACK_BYTES:
             self._ack(state)
-        elif state.ack_due is None and self.link is not Link.OFFLINE:
+        elif state.ack_due is None and self.link not in {Link.OFFLINE, Link.CLOSED}:
             state.ack_due = now + ACK_DELAY
 
-    def _ack(self, state: _LaneState) -> None:
+    def _ack(self, state: ReceivingLane) -> None:
         state.unacked = state.unacked_bytes = 0
         state.ack_due = None
         if state.cursor is None or self.link not in {Link.ASKING, Link.FOLLOWING}:
@@ -419,7 +413,7 @@ class Receiver:
         self.counts.acks += 1
         self._effects.append(SendAck(self.stream, state.lane, state.cursor.epoch, state.cursor.offset))
 
-    def _judge_tail(self, now: float, state: _LaneState) -> None:
+    def _judge_tail(self, now: float, state: ReceivingLane) -> None:
         state.tail_due = None
         if state.tail is None or state.offset >= state.tail:
             state.tail = None
@@ -438,7 +432,7 @@ class Receiver:
             raise IllegalInput(f"{given.name} while {self.link.name}", stream=self.stream)
         self.link = target
 
-    def _in_hand(self, lane: Lane) -> _LaneState:
+    def _in_hand(self, lane: Lane) -> ReceivingLane:
         state = self._lanes[lane]
         if not state.turn:
             raise IllegalInput(f"no event of the {lane} lane is being handled", stream=self.stream)
