@@ -1,0 +1,125 @@
+"""What the routes stand on: one frozen object that the application fills."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from steadcast.errors import HandlerTimeout, SteadcastError
+from steadcast.http.feeds import Feeds
+from steadcast.http.metrics import Requests
+from steadcast.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Sequence
+
+    from steadcast.engines.base import Engine
+    from steadcast.event import Event, Receipt
+    from steadcast.hub import Hub
+
+    Publish = Callable[[str, list[Event]], Awaitable[list[Receipt]]]
+    Ready = Callable[[], Awaitable[list[str]]]
+    Stats = Callable[[], dict[str, object]]
+
+Answer = TypeVar("Answer")
+
+STATIC: Final = Path(__file__).parent / "static"
+"""Where the build puts the dashboard's files."""
+_PROBED: Final = "steadcast.ready"
+"""The stream that an empty append asks for; it never holds an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds a request; times are in seconds, sizes in bytes."""
+
+    body: int = 4 * 1024 * 1024
+    """The largest request body; more is 413 `body_too_large`."""
+    body_timeout: float = 30.0
+    """A body that isn't complete by then is 408 `request_timeout`."""
+    handler_timeout: float | None = 5.0
+    """An engine that hasn't answered by then is 503 `timeout`; None waits for ever."""
+    feeds: int = 1_000
+    """The most SSE responses at the same time; more is 503 `queue_full`."""
+    keep_alive: float = 15.0
+    """An SSE response is never silent for longer."""
+    park_after: float = 2.0
+    """An SSE reader that takes nothing for so long gives its session up, and with it all that was queued."""
+    stalled_after: float = 40.0
+    """An SSE reader that takes nothing for so long is disconnected."""
+    retry: float = 1.0
+    """How long an SSE response waits before it asks an engine again that was away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The surroundings of the HTTP routes.
+
+    `publish` appends events and answers with their receipts, the hub's `append` where it is None;
+    `ready` lists in words what keeps the server from serving, where it is None an append is probed;
+    `stats` gives what the application adds to `/v1/stats` and, its numbers, to `/metrics`;
+    `started` and `wall` are Unix time; `server_url` is how browsers call the server where a proxy changes
+    the Host header; `allowed_hosts` are names beside the loopback's, "*" allows any.
+    """
+
+    hub: Hub
+    engine: Engine
+    node: str
+    version: str = __version__
+    token: str | None = None
+    base_path: str = ""
+    allowed_hosts: Collection[str] = ()
+    server_url: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    publish: Publish | None = None
+    ready: Ready | None = None
+    stats: Stats = field(default=dict[str, object])
+    wall: Callable[[], float] = time.time
+    started: float = field(default_factory=time.time)
+    static: Path = STATIC
+    counts: Counter[str] = field(default_factory=Counter)
+    feeds: Feeds = field(default_factory=Feeds)
+    requests: Requests = field(default_factory=Requests)
+
+    @property
+    def base(self) -> str:
+        """The path that all routes stand under: "" or "/name"."""
+        trimmed = self.base_path.strip("/")
+        return f"/{trimmed}" if trimmed else ""
+
+    def now(self) -> str:
+        """Give the time as RFC 3339 in UTC, to the microsecond."""
+        moment = datetime.fromtimestamp(self.wall(), UTC)
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+    async def append(self, stream: str, events: list[Event]) -> Sequence[Receipt]:
+        """Publish; answers once the events are durable. Raises the engine's errors and `HandlerTimeout`."""
+        return await self.within("publish", (self.publish or self.hub.append)(stream, events))
+
+    async def within(self, event: str, work: Awaitable[Answer]) -> Answer:
+        """Wait for some work, at most the handler timeout; raises `HandlerTimeout`, naming `event`."""
+        limit = self.limits.handler_timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await work
+        except TimeoutError as error:
+            self.counts["timeouts"] += 1
+            raise HandlerTimeout(
+                f"no answer to {event} within {limit:g} s", retry_after=1.0, event=event, timeout=limit
+            ) from error
+
+    async def problems(self) -> list[str]:
+        """List what keeps the server from being ready; empty when it is."""
+        try:
+            if self.ready is not None:
+                return await self.within("ready", self.ready())
+            await self.within("ready", self.engine.append(_PROBED, []))
+        except SteadcastError as error:
+            self.counts["ready_failed"] += 1
+            return [f"{error.code}: {error.message}"]
+        return []

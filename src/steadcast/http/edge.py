@@ -1,0 +1,106 @@
+"""Around every request: Host and Origin, security headers, the count of what was answered, and the last net.
+
+Plain ASGI: a wrapper that buffers would hold an SSE response back.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from starlette.requests import ClientDisconnect
+
+from steadcast.errors import SteadcastError
+from steadcast.http.access import SAFE_METHODS, check_host, check_origin
+from steadcast.http.problems import internal, problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from steadcast.http.context import Context
+
+log = structlog.get_logger("steadcast.http")
+
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""Asked by watchdogs under any name or address, and telling nothing worth stealing."""
+FEED_ROUTE: Final = "/v1/streams/{stream}/sse"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+"""Methods that are counted by name; all others are one, so that nobody can make up metrics."""
+SECURITY: Final = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_SECURITY_RAW: Final = [(name.encode(), value.encode()) for name, value in SECURITY.items()]
+
+
+class Edge:
+    """The outermost layer of our own."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        """Wrap an ASGI application."""
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; whatever goes wrong, it is answered and counted."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_RAW]
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, send_marked)
+        except ClientDisconnect:
+            self._context.counts["clients_gone"] += 1
+        except Exception as error:
+            self._context.counts["internal_errors"] += 1
+            log.exception("a request failed", path=ascii(scope["path"][:200]), error=type(error).__name__)
+            if status:
+                raise  # half a response is out: only an end of the connection can say so
+            await internal()(scope, receive, send_marked)
+        finally:
+            self._observe(scope, status, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._admit(scope)
+        except SteadcastError as error:
+            self._context.counts[f"refused_{error.code}"] += 1
+            await problem(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(self._context.base)
+        if path in PROBES:
+            return
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        host = _text(headers.get(b"host"))
+        check_host(self._context, host)
+        if scope["method"] not in SAFE_METHODS:
+            check_origin(self._context, _text(headers.get(b"origin")), host)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        route: Any = getattr(scope.get("route"), "label", "none")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._context.requests.observe(route, method, status, None if route == FEED_ROUTE else seconds)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
