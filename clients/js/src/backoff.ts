@@ -23,10 +23,10 @@ export class Backoff {
   /**
    * Give the delay before the next try in milliseconds.
    * @param tries how many tries have failed in a row before this delay, from 0
-   * @param jitter a random number in [0, 1)
+   * @param jitter a random number in [0, 1): what it takes away of the widest delay
    */
   delay(tries: number, jitter: number): number {
     const widest = Math.min(this.cap, this.base * 2 ** Math.min(tries, 30));
-    return Math.max(this.floor, widest * jitter);
+    return Math.max(this.floor, widest * (1 - jitter));
   }
 }

@@ -8,9 +8,9 @@
 import { Backoff } from "./backoff.js";
 import { type Counts, type Effect, noCounts, type Progress, type Told } from "./effects.js";
 import { IllegalInput } from "./errors.js";
+import { ReceivingLane } from "./receiving.js";
 import {
   type Batch,
-  type Cursor,
   type Cursors,
   type From,
   type Heads,
@@ -32,9 +32,6 @@ export const TAIL_DELAY = 5_000;
 export const ANSWER_DELAY = 10_000;
 /** How often an event's handler may fail before the event is passed over. */
 export const ATTEMPTS = 3;
-/** More waiting events than this in a lane are dropped: the chain shows the gap, and it is repaired. */
-export const INBOX_EVENTS = 4_096;
-
 /** The state of a subscription at its server. */
 export type Link = "offline" | "asking" | "following" | "waiting" | "refused" | "closed";
 type Input = "connected" | "disconnected" | "answered" | "putOff" | "refused" | "ask" | "close";
@@ -55,49 +52,6 @@ const TRANSITIONS: { readonly [link in Link]: { readonly [input in Input]?: Link
   closed: { close: "closed" },
 };
 
-class LaneState {
-  readonly inbox: Batch[] = [];
-  inboxEvents = 0;
-  turn: StreamEvent[] = [];
-  turnUpto = 0;
-  attempt = 0;
-  aborted = false;
-  unacked = 0;
-  unackedBytes = 0;
-  ackDue: number | undefined;
-  replayUpto = 0;
-  /** The loss up to here was told: a second answer doesn't tell it again. */
-  toldUpto = 0;
-  tail: number | undefined;
-  tailDue: number | undefined;
-  lastArrival = Number.NEGATIVE_INFINITY;
-
-  constructor(
-    readonly lane: Lane,
-    public cursor: Cursor | undefined,
-  ) {}
-
-  get offset(): number {
-    return this.cursor?.[1] ?? 0;
-  }
-
-  get busy(): boolean {
-    return this.turn.length > 0 || this.inbox.length > 0;
-  }
-
-  clearInbox(): void {
-    this.inbox.length = 0;
-    this.inboxEvents = 0;
-  }
-
-  /** Forget the batch in hand; the handler that may be running still reports once. */
-  abortTurn(): void {
-    this.clearInbox();
-    this.turn.length = Math.min(1, this.turn.length);
-    this.aborted = this.turn.length > 0;
-  }
-}
-
 export interface ReceiverOptions {
   /** Where a lane without a cursor begins; default `"end"`. */
   readonly from?: From;
@@ -111,11 +65,11 @@ export class Receiver {
   readonly counts: Counts = noCounts();
   private readonly from: From;
   private readonly backoff: Backoff;
-  private readonly lanes: { readonly [lane in Lane]: LaneState };
+  private readonly lanes: { readonly [lane in Lane]: ReceivingLane };
   private due: number | undefined;
   private repairing = false;
   private tries = 0;
-  private behind: number | null = 0;
+  private behind: number | null = null;
   private replayedBefore = 0;
   private effects: Effect[] = [];
 
@@ -126,8 +80,8 @@ export class Receiver {
     this.from = from;
     this.backoff = backoff;
     this.lanes = {
-      critical: new LaneState("critical", cursors.critical),
-      normal: new LaneState("normal", cursors.normal),
+      critical: new ReceivingLane("critical", cursors.critical),
+      normal: new ReceivingLane("normal", cursors.normal),
     };
   }
 
@@ -152,9 +106,19 @@ export class Receiver {
     return { done: this.counts.replayed - this.replayedBefore, total: this.behind };
   }
 
+  /** How many events wait for their turn or are being handled. */
+  get pending(): number {
+    return this.states().reduce((sum, state) => sum + state.pending, 0);
+  }
+
   /** The events of the lane's batch in hand, the one that is being handled first. */
   turn(lane: Lane): readonly StreamEvent[] {
     return this.lanes[lane].turn;
+  }
+
+  /** Whether the log of what is in hand, or the subscription, is no more: a failure isn't tried again. */
+  isCutOff(lane: Lane): boolean {
+    return this.link === "closed" || this.lanes[lane].reset !== undefined;
   }
 
   nextDeadline(): number | undefined {
@@ -164,6 +128,11 @@ export class Receiver {
   }
 
   // What comes in
+
+  /** The handler takes the first `count` events of the batch in hand at once, and reports each of them. */
+  take(lane: Lane, count: number): void {
+    this.lanes[lane].taken = count;
+  }
 
   /** Take cursors that were kept, before the first connect; a cursor that is already there stays. */
   restore(cursors: Cursors): void {
@@ -185,17 +154,19 @@ export class Receiver {
     this.due = undefined;
     this.repairing = false;
     for (const state of this.states()) {
-      state.clearInbox();
+      this.counts.cutDropped += state.cutInbox();
+      state.reset = undefined;
       state.ackDue = state.tailDue = state.tail = undefined;
     }
   }
 
-  /** End the subscription; nothing moves any more. */
+  /** End the subscription; what a handler is at work on is the last that moves a cursor. */
   close(): void {
     this.move("close");
     this.due = undefined;
     for (const state of this.states()) {
-      state.abortTurn();
+      this.counts.cutDropped += state.cutTurn();
+      state.reset = undefined;
       state.ackDue = state.tailDue = undefined;
     }
   }
@@ -207,11 +178,11 @@ export class Receiver {
     this.due = undefined;
     this.tries = 0;
     this.behind = 0;
-    this.replayedBefore = this.counts.replayed;
     for (const state of this.states()) {
       const answer = answers[state.lane];
       if (answer) this.settle(state, answer);
       state.lastArrival = now;
+      state.tail = state.tailDue = undefined;
     }
     if (this.repairing) this.counts.gapsRepaired += 1;
     this.repairing = false;
@@ -238,14 +209,19 @@ export class Receiver {
   /** Take a batch; it is judged when its turn comes. */
   received(now: number, batch: Batch): Effect[] {
     const state = this.lanes[batch.lane];
-    const full = state.inbox.length > 0 && state.inboxEvents + batch.events.length > INBOX_EVENTS;
-    if (this.link !== "closed" && this.link !== "offline") state.lastArrival = now;
-    if (full || this.link === "closed" || this.link === "offline") {
-      this.counts.straysDropped += 1;
+    const { length } = batch.events;
+    this.counts.received += length;
+    if (this.link === "closed" || this.link === "offline") {
+      this.counts.straysDropped += length;
+      return [];
+    }
+    state.lastArrival = now;
+    if (state.fullFor(batch)) {
+      this.counts.fullDropped += length;
       return [];
     }
     state.inbox.push(batch);
-    state.inboxEvents += batch.events.length;
+    state.inboxEvents += length;
     this.nextTurn(now, state);
     return this.drain();
   }
@@ -253,7 +229,6 @@ export class Receiver {
   /** The handler of the lane's event returned: the cursor moves. */
   handled(now: number, lane: Lane): Effect[] {
     const state = this.inHand(lane);
-    if (state.aborted) return this.finishAborted(now, state);
     this.counts.applied += 1;
     return this.step(now, state);
   }
@@ -262,7 +237,7 @@ export class Receiver {
   failed(now: number, lane: Lane): Effect[] {
     const state = this.inHand(lane);
     const event = state.turn[0];
-    if (state.aborted || !event) return this.finishAborted(now, state);
+    if (!event || this.isCutOff(lane)) return this.giveUp(now, state);
     if (state.attempt < ATTEMPTS) {
       this.deliver(state);
       return this.drain();
@@ -279,7 +254,7 @@ export class Receiver {
       const head = heads[state.lane];
       if (!head) continue;
       const [epoch, offset] = head;
-      if (state.cursor && epoch !== state.cursor[0]) this.askAgain(now);
+      if (state.epoch !== undefined && epoch !== state.epoch) this.askAgain(now);
       else if (offset > state.offset) {
         state.tail = offset;
         state.tailDue ??= now + TAIL_DELAY;
@@ -303,7 +278,7 @@ export class Receiver {
 
   // The rule
 
-  private nextTurn(now: number, state: LaneState): void {
+  private nextTurn(now: number, state: ReceivingLane): void {
     while (state.turn.length === 0) {
       const batch = state.inbox.shift();
       if (!batch) return;
@@ -312,11 +287,13 @@ export class Receiver {
     }
   }
 
-  private judge(now: number, state: LaneState, batch: Batch): void {
+  private judge(now: number, state: ReceivingLane, batch: Batch): void {
     const { cursor } = state;
-    if (!cursor) this.counts.straysDropped += 1;
-    else if (batch.epoch !== cursor[0] || batch.after > cursor[1]) this.askAgain(now);
-    else if (batch.upto <= cursor[1]) {
+    if (!cursor) this.counts.straysDropped += batch.events.length;
+    else if (batch.epoch !== cursor[0] || batch.after > cursor[1]) {
+      this.counts.straysDropped += batch.events.length;
+      this.askAgain(now);
+    } else if (batch.upto <= cursor[1]) {
       this.counts.duplicatesDropped += batch.events.length;
       this.ack(state);
     } else {
@@ -326,7 +303,7 @@ export class Receiver {
     }
   }
 
-  private begin(now: number, state: LaneState, fresh: StreamEvent[], upto: number): void {
+  private begin(now: number, state: ReceivingLane, fresh: StreamEvent[], upto: number): void {
     state.turn = fresh;
     state.turnUpto = upto;
     state.attempt = 0;
@@ -337,16 +314,17 @@ export class Receiver {
     }
   }
 
-  private deliver(state: LaneState): void {
+  private deliver(state: ReceivingLane): void {
     const event = state.turn[0];
     if (!event || !state.cursor) return;
     state.attempt += 1;
+    state.taken = 1;
     const { lane, attempt } = state;
     this.effects.push({ kind: "deliver", lane, epoch: state.cursor[0], event, attempt });
   }
 
   /** Move the cursor over the event in hand and go on with the next one. */
-  private step(now: number, state: LaneState): Effect[] {
+  private step(now: number, state: ReceivingLane): Effect[] {
     const event = state.turn.shift();
     state.attempt = 0;
     if (event && state.cursor) {
@@ -356,84 +334,93 @@ export class Receiver {
       else this.pass(state, state.turnUpto);
       this.oweAck(now, state, 1, sizeOf(event));
     }
+    this.finishReset(state);
     this.nextTurn(now, state);
     return this.drain();
   }
 
   /** Move the cursor to the end of a batch whose last offsets hold no event. */
-  private pass(state: LaneState, upto: number): void {
+  private pass(state: ReceivingLane, upto: number): void {
     if (state.cursor && upto > state.cursor[1]) state.cursor = [state.cursor[0], upto];
   }
 
-  private finishAborted(now: number, state: LaneState): Effect[] {
+  /** Drop what the failed handler has: its log or the subscription is no more. */
+  private giveUp(now: number, state: ReceivingLane): Effect[] {
+    this.counts.cutDropped += state.turn.length;
     state.turn = [];
-    state.aborted = false;
+    this.finishReset(state);
     this.nextTurn(now, state);
     return this.drain();
   }
 
   /** Take a lane's answer: `resumed` never moves the cursor, and within an epoch nothing moves it back. */
-  private settle(state: LaneState, answer: LaneAnswer): void {
+  private settle(state: ReceivingLane, answer: LaneAnswer): void {
     const { status, cursor: told, behind } = answer;
     this.behind = this.behind === null || behind === null ? null : this.behind + behind;
-    if (status === "reset") this.reset(state, told);
-    else if (status === "trimmed") this.trim(state, answer);
-    else state.cursor ??= told;
+    state.reset = undefined;
+    if (status === "reset") {
+      this.counts.cutDropped += state.cutTurn();
+      state.reset = answer;
+      this.finishReset(state);
+      return;
+    }
+    if (!state.cursor) state.cursor = told;
+    else if (status === "trimmed" && told[0] === state.cursor[0]) this.skipLoss(state, answer);
     state.replayUpto = answer.head[1];
   }
 
-  private reset(state: LaneState, told: Cursor): void {
+  /** Go on in the other log once nothing of the old one is in hand: clearing then clears it all. */
+  private finishReset(state: ReceivingLane): void {
+    if (!state.reset || state.turn.length > 0) return;
+    const { cursor, head } = state.reset;
+    state.reset = undefined;
     this.counts.resets += 1;
     this.tell({ kind: "reset", lane: state.lane });
-    state.abortTurn();
-    state.cursor = told;
-    state.toldUpto = 0;
+    state.cursor = cursor;
+    state.replayUpto = head[1];
+    state.unacked = state.unackedBytes = 0;
+    state.ackDue = undefined;
   }
 
-  /** What is in hand isn't lost: the cursor passes the loss when the batch in hand is done. */
-  private trim(state: LaneState, { cursor: told, lost, maybe = false }: LaneAnswer): void {
-    const held = state.turn.length > 0 && !state.aborted;
-    if (lost) {
-      const first = Math.max(lost[0], state.toldUpto + 1, held ? state.turnUpto + 1 : 0);
-      if (first <= lost[1]) this.tellLoss(state, [first, lost[1]], maybe);
-    }
-    if (held) state.turnUpto = Math.max(state.turnUpto, told[1]);
-    else if (!state.cursor || told[1] > state.cursor[1]) state.cursor = told;
-  }
-
-  private tellLoss(state: LaneState, lost: readonly [number, number], maybe: boolean): void {
-    if (!maybe) this.counts.lost += lost[1] - lost[0] + 1;
-    state.toldUpto = lost[1];
-    this.tell({ kind: "trimmed", lane: state.lane, lost, maybe });
+  /**
+   * Tell what is gone, then let the cursor pass it; what is in hand is done first, and isn't lost. The answer's
+   * `lost` counts from the cursor that was sent, and more may have been applied since.
+   */
+  private skipLoss(state: ReceivingLane, { cursor: told, maybe = false }: LaneAnswer): void {
+    const [first, last] = [state.reach + 1, told[1]];
+    if (first > last) return;
+    if (!maybe) this.counts.lost += last - first + 1;
+    this.tell({ kind: "trimmed", lane: state.lane, lost: [first, last], maybe });
+    if (state.turn.length > 0) state.turnUpto = last;
+    else state.cursor = told;
   }
 
   // Asking and acking
 
   private ask(now: number): void {
     this.due = now + ANSWER_DELAY;
+    this.behind = null;
+    this.replayedBefore = this.counts.replayed;
     const payload = { stream: this.stream, cursors: this.cursors, from: this.from };
     this.effects.push({ kind: "subscribe", payload });
   }
 
-  /** Repair from the cursor, unless a subscribe is under way: then what doesn't fit is dropped. */
+  /** Repair from the cursor, unless a subscribe is under way or was refused. */
   private askAgain(now: number): void {
-    if (this.link !== "following") {
-      this.counts.straysDropped += 1;
-      return;
-    }
+    if (this.link !== "following") return;
     this.repairing = true;
     this.move("ask");
     this.ask(now);
   }
 
-  private oweAck(now: number, state: LaneState, events: number, bytes: number): void {
+  private oweAck(now: number, state: ReceivingLane, events: number, bytes: number): void {
     state.unacked += events;
     state.unackedBytes += bytes;
     if (state.unacked >= ACK_EVENTS || state.unackedBytes >= ACK_BYTES) this.ack(state);
     else if (this.link !== "offline" && this.link !== "closed") state.ackDue ??= now + ACK_DELAY;
   }
 
-  private ack(state: LaneState): void {
+  private ack(state: ReceivingLane): void {
     state.unacked = state.unackedBytes = 0;
     state.ackDue = undefined;
     if (!state.cursor || (this.link !== "asking" && this.link !== "following")) return;
@@ -445,7 +432,7 @@ export class Receiver {
     });
   }
 
-  private judgeTail(now: number, state: LaneState): void {
+  private judgeTail(now: number, state: ReceivingLane): void {
     state.tailDue = undefined;
     if (state.tail === undefined || state.offset >= state.tail) state.tail = undefined;
     else if (state.busy || state.unacked > 0 || now < state.lastArrival + TAIL_DELAY) {
@@ -459,13 +446,13 @@ export class Receiver {
 
   // The frame
 
-  private states(): readonly LaneState[] {
+  private states(): readonly ReceivingLane[] {
     return LANES.map((lane) => this.lanes[lane]);
   }
 
   private stray(): boolean {
     if (this.link === "asking") return false;
-    this.counts.straysDropped += 1;
+    this.counts.answersDropped += 1;
     return true;
   }
 
@@ -479,7 +466,7 @@ export class Receiver {
     this.link = target;
   }
 
-  private inHand(lane: Lane): LaneState {
+  private inHand(lane: Lane): ReceivingLane {
     const state = this.lanes[lane];
     if (state.turn.length === 0) throw new IllegalInput(`no event of the ${lane} lane is in hand`);
     return state;

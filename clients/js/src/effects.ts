@@ -49,8 +49,15 @@ export type Effect =
     }
   | { readonly kind: "told"; readonly told: Told };
 
-/** What happened so far, over both lanes; in events unless the name says otherwise. */
+/**
+ * What happened so far, over both lanes; in events unless the name says otherwise.
+ *
+ * Nothing leaves uncounted: what was `received` is `applied`, `passedOver`, dropped for one of four reasons, or
+ * still pending. Dropped are duplicates; strays, which fit nowhere (behind a gap, of another epoch, before the
+ * answer); what a disconnect, a reset or the end cut off; and what found the inbox full.
+ */
 export interface Counts {
+  received: number;
   applied: number;
   replayed: number;
   duplicatesDropped: number;
@@ -59,6 +66,10 @@ export interface Counts {
   resets: number;
   passedOver: number;
   straysDropped: number;
+  cutDropped: number;
+  fullDropped: number;
+  /** Answers that nobody had asked for. */
+  answersDropped: number;
   acks: number;
 }
 
@@ -70,6 +81,7 @@ export interface Progress {
 
 export function noCounts(): Counts {
   return {
+    received: 0,
     applied: 0,
     replayed: 0,
     duplicatesDropped: 0,
@@ -78,6 +90,9 @@ export function noCounts(): Counts {
     resets: 0,
     passedOver: 0,
     straysDropped: 0,
+    cutDropped: 0,
+    fullDropped: 0,
+    answersDropped: 0,
     acks: 0,
   };
 }

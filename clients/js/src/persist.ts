@@ -182,6 +182,7 @@ export class CursorKeeper {
   saved = 0;
   private next: Cursors | undefined;
   private writing: Promise<void> | undefined;
+  private released = false;
 
   constructor(
     private readonly store: CursorStore,
@@ -189,12 +190,14 @@ export class CursorKeeper {
   ) {}
 
   save(cursors: Cursors): void {
+    if (this.released) return;
     this.next = cursors;
     this.writing ??= this.write();
   }
 
   /** Wait for what was handed in, then give the store back. */
   async release(): Promise<void> {
+    this.released = true;
     await this.writing;
     this.store.release();
   }

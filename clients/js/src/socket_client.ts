@@ -335,12 +335,6 @@ export class SocketClient {
     if (refusal.code === "token_expired") this.cycle(false);
   }
 
-  /** No welcome came: the server is a plain Socket.IO one. */
-  private plain(now: number): void {
-    this.welcomeDue = undefined;
-    this.ready(now);
-  }
-
   // Time
 
   private tick(): void {
@@ -348,7 +342,11 @@ export class SocketClient {
     const now = this.now();
     if (this.health.handleTimeout(now)) this.cycle(true);
     this.obey(this.connection.handleTimeout(now, this.platform.random()));
-    if (this.welcomeDue !== undefined && this.welcomeDue <= now) this.plain(now);
+    if (this.welcomeDue !== undefined && this.welcomeDue <= now) {
+      // No welcome came: the server is a plain Socket.IO one.
+      this.welcomeDue = undefined;
+      this.ready(now);
+    }
     this.emissions.run(this.emissions.outbox.handleTimeout(now));
     for (const subscription of this.subscriptions.values()) subscription.handleTimeout(now);
     this.arm();

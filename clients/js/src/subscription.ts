@@ -233,6 +233,7 @@ export class Subscription {
 
   private deliver(lane: Lane, epoch: string): readonly Effect[] {
     const slice = this.slice(lane);
+    this.receiver.take(lane, slice.length);
     try {
       const result = this.handle(slice, { stream: this.stream, lane, epoch });
       if (!isPromise(result)) return this.handled(lane, slice);
@@ -263,9 +264,7 @@ export class Subscription {
   /** Report the events of a slice one by one; the receiver asks for the next in between, which is in the slice. */
   private handled(lane: Lane, slice: readonly StreamEvent[]): readonly Effect[] {
     const effects: Effect[] = [];
-    for (const [index, event] of slice.entries()) {
-      // A reset may have taken the batch out of hand while its handler was running.
-      if (this.receiver.turn(lane)[0] !== event) break;
+    for (const index of slice.keys()) {
       const next = slice[index + 1];
       const asked = this.receiver.handled(this.host.now(), lane);
       effects.push(...asked.filter((each) => each.kind !== "deliver" || each.event !== next));
@@ -281,9 +280,7 @@ export class Subscription {
     error: unknown,
   ): readonly Effect[] {
     this.errors[lane] = error;
-    // A batch that a reset took out of hand is down to the event that is reported last.
-    const held = this.receiver.turn(lane).length >= slice.length;
-    if (slice.length > 1 && held) {
+    if (slice.length > 1 && !this.receiver.isCutOff(lane)) {
       this.singles[lane] = slice;
       return this.deliver(lane, epoch);
     }

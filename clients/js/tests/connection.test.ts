@@ -22,31 +22,31 @@ describe("connection", () => {
 
   it("comes back after any end, with a wider backoff after each failure", () => {
     const connection = online();
-    expect(connection.lost(10_000, 1)).toEqual(["shut"]);
+    expect(connection.lost(10_000, 0)).toEqual(["shut"]);
     expect(connection.nextDeadline()).toBe(11_000);
-    expect(connection.handleTimeout(10_999, 1)).toEqual([]);
-    expect(connection.handleTimeout(11_000, 1)).toEqual(["open"]);
-    connection.lost(11_000, 1);
+    expect(connection.handleTimeout(10_999, 0)).toEqual([]);
+    expect(connection.handleTimeout(11_000, 0)).toEqual(["open"]);
+    connection.lost(11_000, 0);
     expect(connection.nextDeadline()).toBe(13_000);
   });
 
   it("begins the backoff anew only after a connection that lasted", () => {
     const connection = online();
-    connection.lost(1_000, 1);
-    connection.handleTimeout(2_000, 1);
+    connection.lost(1_000, 0);
+    connection.handleTimeout(2_000, 0);
     connection.accepted(2_000);
-    connection.lost(3_000, 1);
+    connection.lost(3_000, 0);
     expect(connection.nextDeadline(), "it lasted a second").toBe(5_000);
-    connection.handleTimeout(5_000, 1);
+    connection.handleTimeout(5_000, 0);
     connection.accepted(5_000);
-    connection.lost(15_000, 1);
+    connection.lost(15_000, 0);
     expect(connection.nextDeadline(), "it lasted ten").toBe(16_000);
   });
 
   it("counts a connect without an answer as failed", () => {
     const connection = new Connection({ connectTimeout: 20_000 });
     connection.open(0);
-    expect(connection.handleTimeout(20_000, 1)).toEqual(["shut"]);
+    expect(connection.handleTimeout(20_000, 0)).toEqual(["shut"]);
     expect(connection.state).toBe("waiting");
   });
 
@@ -72,7 +72,7 @@ describe("connection", () => {
   it("wakes at once, but not more often than once a second", () => {
     const connection = new Connection();
     connection.open(0);
-    connection.lost(500, 1, 0);
+    connection.lost(500, 0, 0);
     expect(connection.wake(600)).toEqual([]);
     expect(connection.nextDeadline()).toBe(1_000);
     expect(connection.wake(1_000)).toEqual(["open"]);
@@ -97,18 +97,18 @@ describe("connection", () => {
 
   it("opens another at once for a stale connection, with a backoff if it had hardly begun", () => {
     const connection = online();
-    expect(connection.cycle(50_000, 1, true)).toEqual(["shut", "open"]);
+    expect(connection.cycle(50_000, 0, true)).toEqual(["shut", "open"]);
     expect(connection.stale).toBe(true);
     connection.accepted(51_000);
     expect(connection.stale).toBe(false);
-    expect(connection.cycle(51_500, 1, false)).toEqual(["shut"]);
+    expect(connection.cycle(51_500, 0, false)).toEqual(["shut"]);
     expect(connection.state).toBe("waiting");
   });
 
   it("measures uptime and absence", () => {
     const connection = online();
     expect(connection.uptime(4_000)).toBe(4_000);
-    connection.lost(10_000, 1);
+    connection.lost(10_000, 0);
     expect(connection.uptime(12_000)).toBe(0);
     expect(connection.disconnectedFor(12_000)).toBe(2_000);
     expect(connection.disconnects).toBe(1);

@@ -69,7 +69,7 @@ describe("receiver", () => {
     for (let page = 0; page < 20; page += 1) {
       receiver.received(1, batch(page * 256, (page + 1) * 256));
     }
-    expect(receiver.counts.straysDropped).toBe(3);
+    expect(receiver.counts.fullDropped).toBe(3 * 256);
     const stuck = receiver.turn("normal");
     expect(stuck).toHaveLength(256);
     settle(receiver, 2, [
@@ -99,22 +99,32 @@ describe("receiver", () => {
     expect(receiver.cursors.normal).toEqual(["e1", 20]);
   });
 
-  it("forgets the batch in hand on a reset, and hears the running handler out", () => {
+  it("tells a reset once nothing of the old log is in hand, so that clearing clears it all", () => {
     const receiver = following();
     receiver.received(1, batch(0, 10));
-    receiver.received(1, batch(10, 11, "normal", "e2"));
-    receiver.disconnected();
-    receiver.connected(2);
-    receiver.answered(
-      2,
-      answers({ status: "reset", cursor: ["e2", 0], head: ["e2", 1], behind: 1 }),
-    );
+    receiver.pinged(2, { normal: ["e2", 1] });
+    const reset = answers({ status: "reset", cursor: ["e2", 0], head: ["e2", 1], behind: 1 });
+    expect(receiver.answered(2, reset)).toEqual([]);
     const next = { ...batch(0, 1, "normal", "e2") };
     expect(receiver.received(3, next), "it waits for the handler").toEqual([]);
-    expect(receiver.failed(4, "normal")).toMatchObject([{ kind: "deliver", epoch: "e2" }]);
+    expect(receiver.handled(4, "normal")).toMatchObject([
+      { kind: "told", told: { kind: "reset", lane: "normal" } },
+      { kind: "deliver", epoch: "e2" },
+    ]);
     receiver.handled(4, "normal");
-    expect(receiver.counts.applied).toBe(1);
+    expect(receiver.counts).toMatchObject({ applied: 2, cutDropped: 9, resets: 1 });
     expect(receiver.cursors.normal).toEqual(["e2", 1, "normal1"]);
+  });
+
+  it("doesn't try again what failed in a log that is no more", () => {
+    const receiver = following();
+    receiver.received(1, batch(0, 10));
+    receiver.take("normal", 4);
+    receiver.pinged(2, { normal: ["e2", 0] });
+    receiver.answered(2, answers({ status: "reset", cursor: ["e2", 0] }));
+    expect(receiver.isCutOff("normal")).toBe(true);
+    expect(receiver.failed(3, "normal")).toMatchObject([{ kind: "told", told: { kind: "reset" } }]);
+    expect(receiver.counts).toMatchObject({ applied: 0, cutDropped: 10 });
   });
 
   it("tells progress while it is behind", () => {
@@ -134,10 +144,10 @@ describe("receiver", () => {
     const receiver = new Receiver("s", { backoff: new Backoff({ base: 1_000 }) });
     const away = { code: "unavailable", temporary: true, message: "" };
     receiver.connected(0);
-    receiver.refused(0, away, 1);
+    receiver.refused(0, away, 0);
     expect(receiver.nextDeadline()).toBe(1_000);
     receiver.handleTimeout(1_000);
-    receiver.refused(1_000, away, 1);
+    receiver.refused(1_000, away, 0);
     expect(receiver.nextDeadline()).toBe(3_000);
   });
 
@@ -146,6 +156,7 @@ describe("receiver", () => {
     receiver.received(1, batch(0, 2));
     receiver.close();
     expect(receiver.handled(2, "normal")).toEqual([]);
+    expect(receiver.cursors.normal, "its handler was running").toEqual(["e1", 1, "normal1"]);
     expect(receiver.received(3, batch(2, 3))).toEqual([]);
     expect(receiver.nextDeadline()).toBeUndefined();
   });
@@ -174,6 +185,14 @@ class World {
   constructor(private readonly random: Random) {
     const from: From = "start";
     this.receiver = new Receiver("s", { from });
+  }
+
+  /** What was received is applied, passed over, dropped for a reason, or still here. */
+  balance(): void {
+    const { counts, pending } = this.receiver;
+    const dropped =
+      counts.duplicatesDropped + counts.straysDropped + counts.cutDropped + counts.fullDropped;
+    expect(counts.applied + counts.passedOver + dropped + pending).toBe(counts.received);
   }
 
   step(): void {
@@ -216,6 +235,7 @@ class World {
       const seen = new Set(mine.filter((each) => each.epoch === now).map((each) => each.offset));
       const lost = this.lostSinceReset(lane);
       const { offsets, head } = this.lanes[lane];
+      expect(this.receiver.pending).toBe(0);
       const missing = offsets.filter(
         (offset) =>
           !seen.has(offset) && !lost.some(([first, last]) => first <= offset && offset <= last),
@@ -368,7 +388,10 @@ function empty(): { [lane in Lane]: { head: number; trim: number; offsets: numbe
 describe("receiver in any history", () => {
   it.each(seeds(150))("applies each event once, in order, or tells its loss (seed %i)", (seed) => {
     const world = new World(new Random(seed));
-    for (let step = 0; step < 300; step += 1) world.step();
+    for (let step = 0; step < 300; step += 1) {
+      world.step();
+      world.balance();
+    }
     world.finish();
     world.check();
   });

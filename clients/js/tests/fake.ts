@@ -131,13 +131,16 @@ export class FakeNet {
   chance = 0.5;
   private uuids = 0;
 
+  /** `name` begins the ids that its clients mint. */
+  constructor(private readonly name = "id") {}
+
   client(options: SocketClientOptions = {}): SocketClient {
     return new SocketClient("http://server", {
       ...options,
       platform: {
         now: () => performance.now(),
         random: () => this.chance,
-        uuid: () => `id-${++this.uuids}`,
+        uuid: () => `${this.name}-${++this.uuids}`,
         date: () => "2026-01-01T00:00:00.000Z",
         socket: (url, given) => this.open(url, given),
         report: (error) => this.reported.push(error),

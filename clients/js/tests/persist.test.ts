@@ -198,7 +198,7 @@ describe("a client that keeps", () => {
 
   it("sends what was queued before a reload, first and under the same ids, and then forgets it", async () => {
     const page = tab();
-    const client = new FakeNet().client({ place: page.place, persistQueue: true });
+    const client = new FakeNet("before").client({ place: page.place, persistQueue: true });
     const onFailure = vi.fn();
     const old = client.emitWithRetry("e", "old", { onFailure });
     await vi.waitFor(async () => expect(await kept()).toHaveLength(1));
@@ -206,13 +206,13 @@ describe("a client that keeps", () => {
     await expect(old).rejects.toMatchObject({ reason: "closed", kept: true });
     expect(onFailure, "it will be delivered").not.toHaveBeenCalled();
 
-    const net = new FakeNet();
+    const net = new FakeNet("after");
     const again = net.client({ place: tab(page).place, persistQueue: true, flushSpacing: 1 });
     net.up();
     void again.emitWithRetry("e", "new");
     await vi.waitFor(() => expect(net.socket.all("e")).toHaveLength(2));
     expect(net.socket.all("e").map(({ args }) => args[0])).toEqual(["old", "new"]);
-    expect(net.socket.all("e")[0]?.args[1]).toEqual({ emission: "id-2" });
+    expect(net.socket.all("e")[0]?.args[1]).toEqual({ emission: "before-2" });
     for (const { ack } of net.socket.all("e")) ack?.("yes");
     await vi.waitFor(async () => expect(await kept()).toEqual([]));
     again.close();

@@ -220,7 +220,7 @@ describe("health", () => {
   });
 
   it("reconnects at once when the page wakes", async () => {
-    net.chance = 0.99;
+    net.chance = 0.01;
     net.client();
     net.socket.fail();
     await pass(5_000);

@@ -117,6 +117,10 @@ describe("state and progress", () => {
     const subscription = client.subscribe("s", { from: "start" });
     expect(subscription.snapshot()).toMatchObject({ state: "offline", progress: null });
     net.up();
+    expect(subscription.snapshot()).toMatchObject({
+      state: "replaying",
+      progress: { done: 0, total: null },
+    });
     net.socket.last("subscribe").ack?.(lanes({ head: ["e1", 4], behind: 4 }));
     net.socket.receive("batch", batch(0, 3));
     expect(subscription.snapshot()).toMatchObject({
