@@ -45,13 +45,15 @@ class House:
         self.connections = ConnectionEventHandler(self.hub, **connections)
         self.transport = Transport(
             self.sio,
+            self.hub,
+            self.connections,
             node="test",
+            publish=self.hub.append,
             wall=lambda: "2026-01-01T00:00:00Z",
             begin=self.begin,
             timeouts=timeouts,
             authorize=authorize,
         )
-        self.transport.serve(self.hub, self.connections, self.hub.append)
         self.url = ""
 
     async def begin(self) -> None:

@@ -22,7 +22,7 @@ from steadcast.socketio.codec import UNREADABLE
 from steadcast.socketio.timeouts import SIMPLE_TIMEOUT, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine
 
     import socketio
     from steadcast.event import Event, Receipt
@@ -43,8 +43,11 @@ class Transport:
     def __init__(
         self,
         server: socketio.AsyncServer,
+        hub: Hub,
+        connections: ConnectionEventHandler,
         *,
         node: str,
+        publish: Callable[[str, list[Event]], Awaitable[list[Receipt]]],
         wall: Callable[[], str],
         begin: Callable[[], Awaitable[None]],
         timeouts: Timeouts | None = None,
@@ -52,14 +55,16 @@ class Transport:
     ) -> None:
         """Attach.
 
-        `wall` gives the time (RFC 3339) of events that came without one; `begin` is awaited before a connect
-        is taken, and has called `serve` when it returns; `authorize(environ, auth)` raises `NotAllowed`.
+        `publish` appends events; `wall` gives the time (RFC 3339) of those that came without one; `begin` is
+        awaited before a connect is taken; `authorize(environ, auth)` raises `NotAllowed`.
         """
         self.timeouts = timeouts or Timeouts()
         self.draining = False
-        self._serving = False
         self._server = server
+        self._hub = hub
+        self._connections = connections
         self._node = node
+        self._publish = publish
         self._wall = wall
         self._authorize = authorize
         self._begin = begin
@@ -78,18 +83,6 @@ class Transport:
             self.timeouts.by_event.setdefault(simple, SIMPLE_TIMEOUT)
         self._attach()
 
-    def serve(
-        self,
-        hub: Hub,
-        connections: ConnectionEventHandler,
-        publish: Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]],
-    ) -> None:
-        """Take connects from now on; `publish` appends events."""
-        self._hub = hub
-        self._connections = connections
-        self._publish = publish
-        self._serving = True
-
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside, and keep it until it is done."""
         task = asyncio.create_task(coroutine)
@@ -104,6 +97,11 @@ class Transport:
         self.draining = True
         told = {"reason": reason, "reconnect_in": list(reconnect_in)}
         await asyncio.gather(*(client.send("goaway", told) for client in self._connections))
+
+    async def settle(self) -> None:
+        """Wait until every event that came in is answered."""
+        while any(self._in_flight.values()):
+            await asyncio.sleep(0.02)
 
     # Attaching
 
@@ -174,7 +172,7 @@ class Transport:
                 self._forget(args[0])
 
     def _forget(self, sid: str) -> None:
-        client = self._connections.disconnected(sid) if self._serving else None
+        client = self._connections.disconnected(sid)
         self._in_flight.pop(sid, None)
         if client is not None:
             self._hub.leave(client)
@@ -194,7 +192,7 @@ class Transport:
             follow()
 
     async def _answer(self, sid: str, namespace: str, data: Any) -> Answer:
-        client = self._connections.get(sid) if namespace == NAMESPACE and self._serving else None
+        client = self._connections.get(sid) if namespace == NAMESPACE else None
         event, args, emission = _unwrap(data)
         if client is None:
             return await self._run_app(None, event, namespace, sid, args), None
@@ -332,4 +330,3 @@ def _failed_for_now(answer: object) -> bool:
 
 async def _as_coroutine(awaitable: Awaitable[Answer]) -> Answer:
     return await awaitable
-

@@ -1,0 +1,293 @@
+"""Wiring: engine, hub, Socket.IO, HTTP and their settings in one object."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+
+import socketio
+import structlog
+
+from steadcast import wire
+from steadcast.config import Settings
+from steadcast.core.session import Window
+from steadcast.engines import open_engine
+from steadcast.engines.base import Retention
+from steadcast.errors import SteadcastError
+from steadcast.http import access
+from steadcast.http.app import build
+from steadcast.http.context import Context
+from steadcast.hub import Hub, Timing
+from steadcast.socketio.broadcaster import SocketIOEventBroadcaster
+from steadcast.socketio.codec import JsonPacket
+from steadcast.socketio.connections import ConnectionEventHandler
+from steadcast.socketio.timeouts import Timeouts
+from steadcast.socketio.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from steadcast.engines.base import Engine
+    from steadcast.event import Event, Receipt
+
+log = structlog.get_logger("steadcast")
+
+MAX_MESSAGE = 4 * 1024 * 1024 + 64 * 1024
+"""The largest Socket.IO message that is read, in bytes: larger than any publish that can be accepted."""
+PROBED = "steadcast.ready"
+"""The stream that an empty append asks for; it never holds an event."""
+
+
+class Attributes(TypedDict, total=False):
+    """What else an event may be given; `id`, `source` and `time` are filled in where they are missing."""
+
+    subject: str | None
+    priority: str
+    id: str | None
+    source: str | None
+    time: str | None
+
+
+def now_text() -> str:
+    """Give the time as RFC 3339 in UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def own_server() -> socketio.AsyncServer:
+    """Make the Socket.IO server that Steadcast uses when it isn't given one; only pages of its own origin."""
+    return socketio.AsyncServer(
+        async_mode="asgi", serializer=JsonPacket, max_http_buffer_size=MAX_MESSAGE, cors_allowed_origins=None
+    )
+
+
+class Steadcast:
+    """Steadcast on a Socket.IO server of yours, or on one of its own.
+
+        sio = socketio.AsyncServer(async_mode="asgi")
+        cast = Steadcast(sio, engine="sqlite:///events.db")
+        app = socketio.ASGIApp(sio, your_asgi_app)
+        …
+        await cast.publish("orders", type="order.paid", data={"order": 17})
+
+    It starts by itself with the first connect or publish (or `await cast.start()`, which tells at once where
+    the engine can't be opened), and ends with `await cast.aclose()`.
+    """
+
+    def __init__(
+        self,
+        sio: socketio.AsyncServer | None = None,
+        *,
+        engine: str | Engine | None = None,
+        settings: Settings | None = None,
+        authorize: Callable[[dict[str, Any], object], None] | None = None,
+    ) -> None:
+        """Attach to a Socket.IO server, or make one.
+
+        `engine` is a URL, or an engine that stays yours; `authorize(environ, auth)` raises `NotAllowed` for a
+        connect that is to be refused, by default where `settings.token` is set and wasn't given.
+        """
+        self.settings = settings or Settings()
+        self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        self.sio = sio if sio is not None else own_server()
+        self._given = engine if engine is not None else self.settings.engine
+        self.engine = (
+            open_engine(self._given, retention=_retention(self.settings))
+            if isinstance(self._given, str)
+            else self._given
+        )
+        self.hub = Hub(
+            self.engine,
+            window=Window(self.settings.window_events, self.settings.window_bytes),
+            timing=Timing(ack_overdue=self.settings.ack_overdue),
+        )
+        self.broadcaster = SocketIOEventBroadcaster(
+            self.hub.append, retry_interval=self.settings.retry_interval
+        )
+        self.connections = ConnectionEventHandler(
+            self.hub,
+            ping_interval=self.settings.ping_interval,
+            ping_timeout=self.settings.ping_timeout,
+            stale_check_interval=self.settings.stale_check_interval,
+        )
+        self.timeouts = Timeouts(self.settings.handler_timeout, by_event=self.settings.handler_timeouts)
+        self.context = self._context()
+        self.transport = Transport(
+            self.sio,
+            self.hub,
+            self.connections,
+            node=self.node,
+            publish=self.broadcaster.append_once,
+            wall=now_text,
+            begin=self.start,
+            timeouts=self.timeouts,
+            authorize=authorize or self._check_connect,
+        )
+        self.http = build(self.context)
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Open the engine and begin to serve; a second call does nothing.
+
+        Raises `EngineRefused` where the engine can't be opened, ever; one that is only away for now is
+        waited for, and `/readyz` says so.
+        """
+        if self._started:
+            return
+        async with self._starting:
+            if not self._started:
+                await self._open_engine()
+                await self.hub.start()
+                self.broadcaster.start()
+                self.connections.start()
+                self._started = True
+
+    async def _open_engine(self) -> None:
+        try:
+            await self.engine.describe(PROBED)
+        except SteadcastError as error:
+            if not error.temporary:
+                raise
+            log.warning("the engine is away for now", code=error.code, detail=error.message)
+
+    async def aclose(self) -> None:
+        """End: tasks, and the engine where it was opened here."""
+        if self._started:
+            self._started = False
+            await self.broadcaster.aclose()
+            await self.connections.aclose()
+            await self.hub.aclose()
+        if isinstance(self._given, str):
+            await self.engine.aclose()
+
+    async def drain(self, reconnect_in: tuple[float, float] = (0.5, 3.0)) -> None:
+        """Take no more connects, tell every client when to come back, end the feeds, answer what came in."""
+        await self.transport.drain(reconnect_in)
+        self.context.feeds.end()
+        await self.transport.settle()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End."""
+        await self.aclose()
+
+    # Publishing from inside
+
+    async def publish(
+        self,
+        stream: str,
+        *,
+        type: str,  # noqa: A002 - CloudEvents' own name
+        data: Any = None,
+        **attributes: Unpack[Attributes],
+    ) -> Receipt:
+        """Publish an event, and return its receipt once it is durable; waits through the retries.
+
+        `attributes` are `subject`, `priority`, `id`, `source` and `time`. Raises `InvalidEvent`,
+        `InvalidStream` or `TooLarge` at once, `IdConflict` where the id is taken by another event, and
+        `Abandoned` when the retries are used up.
+        """
+        event = self._event(type, data, attributes)
+        stream = wire.check_publishable(stream)
+        await self.start()
+        receipts = await self.broadcaster.publish(stream, [event])
+        return receipts[0]
+
+    def broadcast(
+        self,
+        stream: str,
+        *,
+        type: str,  # noqa: A002 - CloudEvents' own name
+        data: Any = None,
+        **attributes: Unpack[Attributes],
+    ) -> str:
+        """Hand an event over and return its id at once; queued is not yet accepted.
+
+        What can't be appended in the end is counted, and kept as a dead event. Needs a running `start`.
+        """
+        event = self._event(type, data, attributes)
+        self.broadcaster.broadcast(wire.check_publishable(stream), event)
+        return event.id
+
+    def _event(self, type_: str, data: Any, attributes: Attributes) -> Event:
+        raw = {
+            "id": secrets.token_hex(16),
+            "source": f"steadcast/{self.node}",
+            **{name: value for name, value in attributes.items() if value is not None},
+            "type": type_,
+            "data": data,
+        }
+        return wire.check_event(raw, now=now_text())
+
+    # Serving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI application of its own: Socket.IO, HTTP and the page, under the base path."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["path"].startswith(f"{self.context.base}/socket.io/"):
+            await self._socket_app(scope, receive, send)
+        else:
+            await self.http(scope, receive, send)
+
+    @property
+    def _socket_app(self) -> ASGIApp:
+        app: ASGIApp = socketio.ASGIApp(self.sio, socketio_path=None)
+        return app
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except SteadcastError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _context(self) -> Context:
+        settings = self.settings
+        return Context(
+            hub=self.hub,
+            engine=self.engine,
+            node=self.node,
+            token=settings.token,
+            base_path=settings.base_path,
+            allowed_hosts=tuple(settings.allowed_hosts),
+            publish=self.broadcaster.append_once,
+            stats=self._stats,
+        )
+
+    def _stats(self) -> dict[str, object]:
+        return {
+            "connections": self.connections.statistics(),
+            "handlers": self.timeouts.counts.statistics(),
+            "broadcaster": self.broadcaster.statistics(),
+        }
+
+    def _check_connect(self, environ: dict[str, Any], auth: object) -> None:
+        token = auth.get("token") if isinstance(auth, dict) else None
+        access.authorize(
+            self.context,
+            token=token if isinstance(token, str) else None,
+            cookie=environ.get("HTTP_COOKIE"),
+        )
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        age=settings.retention_age, events=settings.retention_events, bytes=settings.retention_bytes
+    )

@@ -1,0 +1,139 @@
+"""`steadcast serve`: the application in uvicorn, its logs, its own spool, and a way to leave in peace."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import uvicorn
+
+from steadcast.app import MAX_MESSAGE, Steadcast
+from steadcast.client.address import parse_address
+from steadcast.client.drain import Drain
+from steadcast.client.post import Connection
+from steadcast.client.spool import Spool
+from steadcast.client.spooled import spool_root
+from steadcast.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from steadcast.config import Settings
+
+log = structlog.get_logger("steadcast.serve")
+
+RECONNECT_IN: Final = (0.5, 3.0)
+"""Seconds, a range, in which drained clients come back."""
+
+
+def check_binding(settings: Settings) -> None:
+    """Refuse to serve more than this machine without a token; raises `InvalidRequest`."""
+    if settings.token is None and not _is_loopback(settings.host):
+        raise InvalidRequest(
+            f"{settings.host} can be reached from other machines: set a token (--token, STEADCAST_TOKEN),"
+            " or serve on 127.0.0.1",
+            field="host",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send logs to standard error: readable on a terminal, JSON by setting."""
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, that tells its clients to come back before it closes their connections."""
+
+    def __init__(self, config: uvicorn.Config, cast: Steadcast, settings: Settings) -> None:
+        """Serve `cast`."""
+        super().__init__(config)
+        self._cast = cast
+        self._settings = settings
+        self._stop = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and drain the spool that hooks and publishers left for this address."""
+        await super().startup(sockets)
+        if self.started:
+            where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{self.config.port}"
+            log.info("serving", url=where + self._settings.base_path, engine=self._settings.engine)
+            address = parse_address(where + self._settings.base_path)
+            drain = Drain(Spool(address), address, token=self._settings.token)
+            threading.Thread(
+                target=drain.run, args=(self._stop,), name="steadcast-drain", daemon=True
+            ).start()
+
+    def _drain_spool(self, where: str) -> None:
+        address = parse_address(where + self._settings.base_path)
+        try:
+            folder = Path(spool_root()) / address.folder
+        except OSError as error:
+            log.warning("no spool is drained", error=str(error))
+            return
+        Drain(Spool(str(folder)), Connection(address, token=self._settings.token)).run(self._stop)
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Drain, then close; every client learns when to come back."""
+        self._stop.set()
+        log.info("draining", clients=len(self._cast.connections))
+        try:
+            async with asyncio.timeout(self._settings.drain_limit / 2):
+                await self._cast.drain(RECONNECT_IN)
+        except TimeoutError:
+            log.warning("the drain took too long; closing all the same")
+        await super().shutdown(list(sockets) if sockets else None)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal; returns the exit code: 0 after a drain, 3 where it couldn't start."""
+    check_binding(settings)
+    configure_logs(settings)
+    cast = Steadcast(settings=settings)
+    config = uvicorn.Config(
+        cast,
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.certfile,
+        ssl_keyfile=settings.keyfile,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, int(settings.drain_limit / 2)),
+    )
+    server = Server(config, cast, settings)
+    server.run()
+    return 0 if server.started else 3

@@ -1,0 +1,258 @@
+"""The hub: one engine, groups and sessions; what each connection is written is the log behind its cursor."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from steadcast.core.session import State, Window
+from steadcast.engines.memory import MemoryEngine
+from steadcast.errors import SteadcastError, Unavailable
+from steadcast.event import Event, Lane
+from steadcast.hub import Frame, Hub, Timing
+from steadcast.testing import FaultyEngine
+from steadcast.wire import Ack, Cursor, Subscribe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+NORMAL, CRITICAL = Lane.NORMAL, Lane.CRITICAL
+QUICK = Timing(ack_overdue=0.3, sweep_every=0.05, look_every=0.02, behind_limit=0.05)
+
+
+def event(n: int, lane: Lane = NORMAL, size: int = 1) -> Event:
+    data = msgspec.Raw(b'"' + b"x" * size + b'"')
+    return Event(f"e{n}", "test", "t", "2026-01-01T00:00:00Z", data, lane)
+
+
+class Listener:
+    """A connection that notes its batches, and acks them when told to."""
+
+    def __init__(self, hub: Hub, *, acks: bool = True) -> None:
+        self.id = f"listener-{id(self)}"
+        self.hub, self.acks = hub, acks
+        self.frames: list[Frame] = []
+        self.kicked: SteadcastError | None = None
+        hub.enter(self)
+
+    def write(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        if self.acks:
+            asyncio.get_running_loop().call_soon(self.ack, frame)
+
+    def ack(self, frame: Frame) -> None:
+        batch = frame.batch
+        self.hub.take_ack(self, Ack(batch.stream, batch.lane, batch.epoch, batch.upto))
+
+    def kick(self, error: SteadcastError) -> None:
+        self.kicked = error
+
+    def offsets(self, lane: Lane = NORMAL) -> list[int]:
+        return [e.offset for f in self.frames if f.batch.lane is lane for e in f.batch.events]
+
+    async def join(self, last: int | None = 0, **cursors: Cursor) -> Any:
+        request = Subscribe("s", {Lane(lane): cursor for lane, cursor in cursors.items()}, last)
+        answers, session = await self.hub.subscribe(self, request)
+        self.hub.begin(session)
+        return answers
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def engine() -> FaultyEngine:
+    return FaultyEngine(MemoryEngine(epoch="e1"))
+
+
+@pytest.fixture
+async def hub(engine: FaultyEngine) -> AsyncIterator[Hub]:
+    running = Hub(engine, window=Window(300, 100_000), timing=QUICK)
+    await running.start()
+    yield running
+    await running.aclose()
+
+
+def state(hub: Hub, listener: Listener) -> State:
+    return hub.sessions(listener)["s"].flows[NORMAL].state
+
+
+async def fill(hub: Hub, start: int, stop: int, lane: Lane = NORMAL) -> None:
+    for n in range(start, stop, 100):
+        await hub.append("s", [event(i, lane) for i in range(n, min(n + 100, stop))])
+
+
+async def test_a_session_that_replayed_to_the_head_is_live(hub: Hub) -> None:
+    await fill(hub, 0, 700)
+    listener = Listener(hub)
+    await listener.join(None)
+    await until(lambda: len(listener.offsets()) == 700)
+    await until(lambda: state(hub, listener) is State.LIVE)
+    await fill(hub, 700, 900)
+    await until(lambda: len(listener.offsets()) == 900)
+    assert listener.offsets() == list(range(1, 901))
+
+
+async def test_live_sessions_share_one_encoded_frame(hub: Hub) -> None:
+    first, second = Listener(hub), Listener(hub)
+    await first.join()
+    await second.join()
+    await hub.append("s", [event(1)])
+    await until(lambda: second.frames)
+    assert first.frames[0] is second.frames[0]
+
+
+async def test_what_is_appended_while_a_session_replays_comes_once_and_in_order(hub: Hub) -> None:
+    await fill(hub, 0, 1_000)
+    listener = Listener(hub)
+    await asyncio.gather(listener.join(None), fill(hub, 1_000, 3_000))
+    await until(lambda: len(listener.offsets()) >= 3_000)
+    assert listener.offsets() == list(range(1, 3_001))
+
+
+async def test_chains_are_honest(hub: Hub) -> None:
+    listener = Listener(hub)
+    await asyncio.gather(listener.join(None), fill(hub, 0, 500), fill(hub, 500, 900, CRITICAL))
+    await until(lambda: len(listener.offsets()) + len(listener.offsets(CRITICAL)) == 900)
+    for lane in (NORMAL, CRITICAL):
+        chain = [f.batch for f in listener.frames if f.batch.lane is lane]
+        assert [b.after for b in chain[1:]] == [b.upto for b in chain[:-1]]
+
+
+async def test_without_acks_the_window_stops_a_session_and_others_go_on(hub: Hub) -> None:
+    silent, quick = Listener(hub, acks=False), Listener(hub)
+    await silent.join()
+    await quick.join()
+    for n in range(0, 1_000, 50):
+        await hub.append("s", [event(i) for i in range(n, n + 50)])
+        await until(lambda n=n: len(quick.offsets()) == n + 50)
+    assert len(silent.offsets()) <= 300
+    assert state(hub, silent) is State.LAGGING
+    silent.acks = True
+    silent.ack(silent.frames[-1])
+    await until(lambda: len(silent.offsets()) == 1_000)
+    assert silent.offsets() == list(range(1, 1_001))
+    await until(lambda: state(hub, silent) is State.LIVE)
+
+
+async def test_an_event_larger_than_the_window_is_delivered_alone(hub: Hub) -> None:
+    listener = Listener(hub)
+    await listener.join()
+    await hub.append("s", [event(0), event(1, size=150_000), event(2)])
+    await until(lambda: len(listener.offsets()) == 3)
+    assert listener.offsets() == [1, 2, 3]
+
+
+async def test_a_paused_transport_is_not_written_to(hub: Hub) -> None:
+    listener = Listener(hub)
+    await listener.join()
+    hub.pause(listener)
+    await fill(hub, 0, 100)
+    await asyncio.sleep(0.02)
+    assert listener.offsets() == []
+    hub.resume(listener)
+    await until(lambda: len(listener.offsets()) == 100)
+
+
+async def test_a_client_that_acks_nothing_is_kicked_as_overdue(hub: Hub) -> None:
+    silent, quick = Listener(hub, acks=False), Listener(hub)
+    await silent.join()
+    await quick.join()
+    await fill(hub, 0, 10)
+    await until(lambda: silent.kicked)
+    assert silent.kicked is not None
+    assert silent.kicked.code == "ack_overdue"
+    assert quick.kicked is None
+
+
+async def test_retention_that_overtakes_a_session_shows_as_a_gap_in_the_chain(
+    hub: Hub, engine: FaultyEngine
+) -> None:
+    slow = Listener(hub, acks=False)
+    await fill(hub, 0, 400)
+    await slow.join(None)
+    await until(lambda: state(hub, slow) is State.LAGGING)
+    await engine.trim("s", NORMAL, 350)
+    slow.acks = True
+    slow.ack(slow.frames[-1])
+    await until(lambda: slow.offsets()[-1] == 400)
+    last = slow.frames[-1].batch
+    assert last.after == 350
+    answers = await slow.join(0, normal=Cursor("e1", slow.frames[-2].batch.upto))
+    assert answers[NORMAL].status == "trimmed"
+    assert answers[NORMAL].lost == (slow.frames[-2].batch.upto + 1, 350)
+
+
+async def test_a_silent_watch_is_restarted_and_nothing_is_missing(hub: Hub, engine: FaultyEngine) -> None:
+    listener = Listener(hub)
+    await listener.join()
+    engine.watch_silent = True
+    await fill(hub, 0, 50)
+    await until(lambda: len(listener.offsets()) == 50)
+    engine.watch_silent = False
+    await fill(hub, 50, 100)
+    await until(lambda: len(listener.offsets()) == 100)
+    assert listener.offsets() == list(range(1, 101))
+    assert hub.counts["watch_restarts"] >= 1
+
+
+async def test_a_watch_that_ends_is_followed_anew(hub: Hub, engine: FaultyEngine) -> None:
+    listener = Listener(hub)
+    await listener.join()
+    engine.end_watches()
+    await fill(hub, 0, 50)
+    await until(lambda: len(listener.offsets()) == 50)
+    assert listener.offsets() == list(range(1, 51))
+
+
+async def test_reads_that_fail_are_tried_again(hub: Hub, engine: FaultyEngine) -> None:
+    await fill(hub, 0, 300)
+    engine.read_error = Unavailable("away")
+    listener = Listener(hub)
+    await listener.join(None)
+    await until(lambda: hub.counts["reads_failed"])
+    assert listener.offsets() == []
+    engine.read_error = None
+    await until(lambda: len(listener.offsets()) == 300)
+
+
+async def test_an_engine_that_is_away_fails_the_subscribe_and_leaves_nothing_behind(
+    hub: Hub, engine: FaultyEngine
+) -> None:
+    engine.describe_error = Unavailable("away")
+    listener = Listener(hub)
+    with pytest.raises(Unavailable):
+        await listener.join()
+    assert hub.statistics()["groups"] == 0
+
+
+async def test_leaving_forgets_sessions_and_groups(hub: Hub) -> None:
+    listener = Listener(hub)
+    await listener.join()
+    hub.leave(listener)
+    assert hub.statistics()["groups"] == 0
+    assert hub.statistics()["connections"] == 0
+    await fill(hub, 0, 10)
+    assert listener.frames == []
+
+
+async def test_the_last_n_are_counted_per_lane(hub: Hub) -> None:
+    await fill(hub, 0, 50)
+    await fill(hub, 50, 60, CRITICAL)
+    listener = Listener(hub)
+    answers = await listener.join(5)
+    assert [answers[lane].behind for lane in (CRITICAL, NORMAL)] == [5, 5]
+    await until(lambda: len(listener.offsets()) == 5)
+    assert listener.offsets() == [46, 47, 48, 49, 50]
+    assert listener.offsets(CRITICAL) == [6, 7, 8, 9, 10]
+
+
+async def test_heads_are_told_for_streams_that_hold_nothing(hub: Hub) -> None:
+    heads = await hub.heads(["nothing"])
+    assert heads["nothing"]["normal"].offset == 0
