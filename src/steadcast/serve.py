@@ -87,10 +87,8 @@ class Server(uvicorn.Server):
         if self.started:
             where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{self.config.port}"
             log.info("serving", url=where + self._settings.base_path, engine=self._settings.engine)
-            address = parse_address(where + self._settings.base_path)
-            drain = Drain(Spool(address), address, token=self._settings.token)
             threading.Thread(
-                target=drain.run, args=(self._stop,), name="steadcast-drain", daemon=True
+                target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True
             ).start()
 
     def _drain_spool(self, where: str) -> None:
