@@ -156,10 +156,11 @@ class Connection:
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     """Tell what an answer means for the request: accepted, temporary or permanent.
 
-    A problem's own member `temporary` decides (RFC 9457 extension member). Without one: 408, 425, 429
-    and 5xx are temporary, and so are 401 and 403, since a token can be mended. What isn't a Steadcast
-    server's answer at all (a redirect, 404 without a problem, 2xx without JSON) is temporary too: somebody
-    else is listening there for now, and must not eat what is spooled.
+    5xx says that the server failed, not the request (RFC 9110, section 15.6): temporary, whatever else the
+    answer says. Below that a problem's own member `temporary` decides (RFC 9457 extension member). Without
+    one, 408, 425 and 429 are temporary, and so are 401 and 403, since a token can be mended. What isn't a
+    Steadcast server's answer at all (a redirect, 404 without a problem, 2xx without JSON) is temporary
+    too: somebody else is listening there for now, and must not eat what is spooled.
     """
     answer = _json(body)
     fields = answer if isinstance(answer, dict) else {}
@@ -182,11 +183,13 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
 
 def _kind(status: int, fields: Mapping[str, Any]) -> str:
     temporary = fields.get("temporary")
+    if status >= 500:  # noqa: PLR2004 - RFC 9110's class of server errors
+        return TEMPORARY
     if isinstance(temporary, bool):
         return TEMPORARY if temporary else PERMANENT
     if status in _NOT_OURS and "code" not in fields:
         return TEMPORARY
-    refused = 400 <= status < 500 and status not in _TEMPORARY_STATUS  # noqa: PLR2004 - RFC 9110's class
+    refused = status >= 400 and status not in _TEMPORARY_STATUS  # noqa: PLR2004 - RFC 9110's class
     return PERMANENT if refused else TEMPORARY
 
 

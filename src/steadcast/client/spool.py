@@ -68,8 +68,8 @@ class Spool:
     Bounds are kept per put from a listing that is at most a second old, so several processes that write
     to a full spool at once may exceed them by the few entries that each has in hand.
 
-    `now` gives the wall time. `watch(name, outcome)` is told of each entry that leaves by this object:
-    `delivered` or a reason for dropping. OSError is raised where the disk refuses.
+    `now` gives the wall time. `watch(name, outcome)`, which may be set later, is told of each entry that
+    leaves by this object: `delivered` or a reason for dropping. OSError is raised where the disk refuses.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Spool:
         self.max_dead_bytes = max_dead_bytes
         self.uncounted = 0
         self._now = now
-        self._watch = watch
+        self.watch = watch
         self._lock = allocate_lock()
         self._listing: list[str] = []
         self._bytes = 0
@@ -168,10 +168,9 @@ class Spool:
 
     def put_dead(self, request: Request, when: str, reason: str) -> None:
         """Keep a request that was refused for good before it ever was in the spool."""
-        self._ensure()
         content = encode(request)
+        self._write_dead(entry_name(when, request, len(content)), f"{REFUSED}: {reason}", content)
         self._count("accepted")
-        self._write_dead(entry_name(when, request, len(content)), reason, content)
         self._count(f"dropped.{REFUSED}")
 
     def dead(self) -> list[Dead]:
@@ -186,7 +185,9 @@ class Spool:
                 continue
             if self.put(entry.request) is None:
                 break
-            moved += _unlink(self._path("dead", entry.name))
+            if _unlink(self._path("dead", entry.name)):
+                self._count("redriven")
+                moved += 1
         return moved
 
     def statistics(self) -> dict[str, Any]:
@@ -200,7 +201,13 @@ class Spool:
             "pending_bytes": self._bytes,
             "dead": len(self._names_in("dead")),
             "dead_evicted": self._counted("dead_evicted"),
+            "redriven": self._counted("redriven"),
         }
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, a lock that another thread of the parent may have held."""
+        self._lock = allocate_lock()
+        self._listed_at = -_LISTING_HOLDS
 
     # Writing
 
@@ -286,8 +293,8 @@ class Spool:
     def _bury_as_it_is(self, name: str, outcome: str, error: OSError) -> bool:
         # It can't be read, or there is no room for a copy: it must leave the line all the same, or nothing
         # behind it would ever be sent. The reason is lost.
-        self._ensure()
         try:
+            os.makedirs(self._path("dead"), mode=0o700, exist_ok=True)
             os.replace(self._path("new", name), self._path("dead", name))
         except OSError as trouble:
             raise trouble from error
@@ -322,8 +329,8 @@ class Spool:
 
     def _told(self, name: str, outcome: str) -> None:
         self._count(outcome if outcome == DELIVERED else f"dropped.{outcome}")
-        if self._watch is not None:
-            self._watch(name, outcome)
+        if self.watch is not None:
+            self.watch(name, outcome)
 
     # Listing
 

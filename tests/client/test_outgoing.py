@@ -1,0 +1,73 @@
+"""Events on their way out: what is minted, what is refused, and how they are spelled."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from steadcast.client.outgoing import compose, default_source
+from steadcast.errors import InvalidEvent, InvalidStream, SteadcastError, TooLarge
+from steadcast.wire import check_event
+
+
+def test_an_event_is_spelled_as_a_cloudevent() -> None:
+    out = compose("s", type="t", source="//h/p", data={"a": [1, None]}, subject="x", priority="critical")
+    event = json.loads(out.body)
+    assert event | {"id": "", "time": ""} == {
+        "specversion": "1.0",
+        "id": "",
+        "source": "//h/p",
+        "type": "t",
+        "time": "",
+        "subject": "x",
+        "priority": "critical",
+        "data": {"a": [1, None]},
+    }
+    assert event["id"] == out.id
+    assert out.critical
+    assert out.path == "/v1/streams/s/events"
+
+
+def test_what_is_left_out_is_minted_or_absent() -> None:
+    out = compose("s", type="t", source="//h/p")
+    event = json.loads(out.body)
+    assert set(event) == {"specversion", "id", "source", "type", "time", "data"}
+    assert len(event["id"]) == 32
+    assert datetime.fromisoformat(event["time"]).tzinfo is not None
+
+
+def test_the_servers_own_check_takes_what_is_composed() -> None:
+    out = compose("s", type="t", source=default_source(), data="ü")
+    assert check_event(json.loads(out.body), now="").id == out.id
+
+
+def test_the_default_source_is_the_same_at_each_start() -> None:
+    assert default_source() == default_source()
+    assert default_source().startswith("//")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"stream": "no spaces"}, InvalidStream),
+        ({"stream": "steadcast.dead"}, InvalidStream),
+        ({"type": ""}, InvalidEvent),
+        ({"type": 7}, InvalidEvent),
+        ({"source": ""}, InvalidEvent),
+        ({"id": ""}, InvalidEvent),
+        ({"subject": "\n"}, InvalidEvent),
+        ({"priority": "urgent"}, InvalidEvent),
+        ({"time": "yesterday"}, InvalidEvent),
+        ({"data": object()}, InvalidEvent),
+        ({"data": "x" * 300_000}, TooLarge),
+    ],
+)
+def test_what_no_server_would_take_is_refused_at_once(
+    wrong: dict[str, Any], error: type[SteadcastError]
+) -> None:
+    fields: dict[str, Any] = {"stream": "s", "type": "t", "source": "x"} | wrong
+    with pytest.raises(error):
+        compose(fields.pop("stream"), **fields)
