@@ -13,6 +13,7 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import aiohttp
 import msgspec
 import socketio
 
@@ -342,7 +343,9 @@ class _Connection:
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
-        self._client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        # A session of our own: the library forgets to close its one where a connect fails.
+        self._http = aiohttp.ClientSession()
+        self._client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=self._http)
         self._refusal: object = None
         self._lost = asyncio.Event()
         self._speaks = False
@@ -364,6 +367,7 @@ class _Connection:
                 socketio_path=self._subscriber._path,  # noqa: SLF001 - the two halves of one thing
             )
         except socketio.exceptions.ConnectionError as error:
+            await self._http.close()
             raise self._why(error) from error
         self._sender = asyncio.create_task(self._send_all())
 
@@ -408,6 +412,7 @@ class _Connection:
             await asyncio.gather(self._sender, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._client.disconnect(), 2.0)
+        await self._http.close()
         self._lost.set()
 
     async def _send_all(self) -> None:
