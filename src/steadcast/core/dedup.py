@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from steadcast.event import Event
 
-_SIZE = 16
+_DIGEST: Final = 16
+_PREFIX: Final = 24
+_value = msgspec.json.Decoder().decode
+_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def identity(source: str, event_id: str) -> bytes:
-    """Give 16 bytes that name an event within its stream.
+    """Give at most 40 bytes that name an event within its stream.
 
-    The lengths keep ("a", "bc") and ("ab", "c") apart; 128 bits keep chance collisions below one in 10^18
-    at the largest retention.
+    They are the first 24 bytes of the id and 16 of a digest of source and id. The digest alone names the
+    event: the lengths keep ("a", "bc") and ("ab", "c") apart, and 128 bits keep chance collisions below one
+    in 10^18 at the largest retention. The prefix gives an order: ids that begin with their time (UUIDv7,
+    ULID, counters) lie side by side in an index, and adding a thousand of them touches a few of its pages
+    rather than a thousand.
     """
-    text = f"{len(source)}:{source}{event_id}"
-    return blake2b(text.encode(), digest_size=_SIZE).digest()
+    digest = blake2b(f"{len(source)}:{source}{event_id}".encode(), digest_size=_DIGEST).digest()
+    return event_id[:_PREFIX].encode()[:_PREFIX] + digest
 
 
 def fingerprint(event: Event) -> bytes:
     """Give 16 bytes that two events share when type, subject and data are equal.
 
     Equal as JSON values: neither the order of keys nor white space counts, so that a retry which
-    travelled by another way is still the same. `priority` and `time` may differ.
+    travelled by another way is still the same. `priority` and `time` may differ. Data whose numbers no
+    double can hold (1e400) are compared as they are written.
     """
     data = event.data
-    value = msgspec.json.decode(data) if isinstance(data, msgspec.Raw) else data
-    body = msgspec.json.encode((event.type, event.subject, value), order="sorted")
-    return blake2b(body, digest_size=_SIZE).digest()
+    if isinstance(data, msgspec.Raw):
+        try:
+            data = _value(data)
+        except msgspec.DecodeError:
+            data = msgspec.Raw(bytes(data))
+    return blake2b(_sorted((event.type, event.subject, data)), digest_size=_DIGEST).digest()

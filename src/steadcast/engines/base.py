@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -10,11 +10,14 @@ from steadcast.event import Event, Lane  # noqa: TC001 - msgspec reads the annot
 from steadcast.wire import PAGE_BYTES, PAGE_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from steadcast.event import Batch, Receipt
 
-__all__ = ["PAGE_BYTES", "PAGE_EVENTS", "Description", "Engine", "LaneState", "Retention"]
+__all__ = ["IDS_AGE", "PAGE_BYTES", "PAGE_EVENTS", "Description", "Engine", "LaneState", "Retention", "Watch"]
+
+IDS_AGE: Final = 7 * 24 * 3600.0
+"""An id is known for at least this many seconds after its append, and as long as its event is retained."""
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +49,25 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     streams: dict[str, dict[Lane, LaneState]]
 
 
+class Watch(Protocol):
+    """What `Engine.watch` gives: batches until the engine closes, or until `aclose`.
+
+    A batch without events, `after == upto`, stands where batches of its lane were dropped.
+    """
+
+    def __aiter__(self) -> Watch:
+        """Give itself."""
+        ...
+
+    async def __anext__(self) -> Batch:
+        """Wait for the next batch; raises `StopAsyncIteration` once closed and drained."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop following, and free what is buffered."""
+        ...
+
+
 class Engine(Protocol):
     """A log with positions. `append` is durable before it answers; `read` pages; `watch` follows.
 
@@ -61,7 +83,10 @@ class Engine(Protocol):
 
         Idempotent by (source, id) within the stream, both lanes together: a known id is answered with the
         receipt of its first append, `duplicate` set, once that one is durable; within one call too.
-        Raises `IdConflict` (fields `id`, `index`) where type, subject or data differ from the first.
+        Raises `IdConflict` (fields `id`, `index`) where type, subject or data differ from the first,
+        and `QueueFull` while too much is waiting for the disk.
+        Appending nothing asks whether appends work: it returns [] after a small probing write, which
+        leaves no trace in the log, or raises what an append would.
         """
         ...
 
@@ -75,11 +100,12 @@ class Engine(Protocol):
         """
         ...
 
-    def watch(self) -> AsyncIterator[Batch]:
-        """Follow everything that is appended from now on, in each lane's order.
+    def watch(self) -> Watch:
+        """Follow everything that is appended from now on, the moment of this call, in each lane's order.
 
         A watcher that falls behind by more than the engine buffers misses batches: the chain of `after` and
-        `upto` shows the gap, and the log has what is missing. Ends when the engine closes.
+        `upto` shows the gap, at the latest by a batch without events whose `after` and `upto` are the offset
+        up to which was dropped; the log has what is missing. Ends when the engine closes.
         """
         ...
 
@@ -90,7 +116,9 @@ class Engine(Protocol):
     async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
         """Apply retention, or with `upto` drop a lane's events up to that offset; returns how many went.
 
-        Trimming never lowers a head and never frees an offset for another event.
+        Trimming never lowers a head and never frees an offset for another event. Nobody calls it by itself:
+        retention holds as well as somebody calls `trim()`.
+        Raises `InvalidRequest` when `upto` comes without both stream and lane.
         """
         ...
 

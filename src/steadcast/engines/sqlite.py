@@ -1,0 +1,194 @@
+"""The log in a SQLite file: what the event loop sees of it. Nothing here waits for the disk on the loop."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Retention
+from steadcast.engines.page import check_limit, check_trim, prepare
+from steadcast.engines.sqlite_read import Readers, describe, read_page
+from steadcast.engines.sqlite_trim import Rule, drop_upto, retain, sweep_step, trim_step
+from steadcast.engines.sqlite_writer import Counts, Writer
+from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
+from steadcast.errors import EngineUnavailable
+from steadcast.event import LANES, Batch, Event, Lane, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import apsw
+
+    from steadcast.engines.base import Description, Watch
+
+_T = TypeVar("_T")
+
+QUEUE_EVENTS: Final = 32_768
+"""Events that may wait for the disk, unless a single append holds more …"""
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+"""… and bytes of their JSON."""
+BUSY: Final = 2.0
+"""Seconds for which another program's lock on the file is waited for."""
+MAX_DRIFT: Final = 60.0
+"""Seconds by which wall clock and monotonic clock may have drifted apart before age no longer counts."""
+SWEEP_STEPS: Final = 16
+"""Steps that one `trim` takes through the ids; the next one goes on from there."""
+
+
+def steady() -> float:
+    """Give seconds that no setting of the clock moves, and that go on while the machine sleeps."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class SqliteStatistics(msgspec.Struct, kw_only=True):
+    """What a SQLite engine did since it began, and what waits."""
+
+    counts: Counts
+    reads_waiting: int
+    reads_refused: int
+    watches: int
+    watch: WatchCounts
+    trimmed: int
+    ids_swept: int
+    age_waits: bool
+
+
+class SqliteEngine:
+    """A log in one file, for one server. Opens no file before the first call, which tells what is wrong.
+
+    `path` must be absolute. `ids_age` in seconds; `wall` and `monotonic` give seconds.
+    """
+
+    dense = True
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        retention: Retention | None = None,
+        ids_age: float = IDS_AGE,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = steady,
+        busy: float = BUSY,
+        queue_events: int = QUEUE_EVENTS,
+        queue_bytes: int = QUEUE_BYTES,
+        watch_events: int = WATCH_EVENTS,
+        watch_bytes: int = WATCH_BYTES,
+    ) -> None:
+        self.retention = retention or Retention()
+        self._path = path
+        self._ids_age = ids_age
+        self._wall = wall
+        self._monotonic = monotonic
+        self._apart = wall() - monotonic()
+        self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
+        self._writer = Writer(
+            path, self._watches, busy=busy, wall=wall, max_events=queue_events, max_bytes=queue_bytes
+        )
+        self._readers = Readers(path, busy=busy)
+        self._opened = False
+        self._closed = False
+        self._swept_to: tuple[int, bytes] | None = None
+        self._trimmed = 0
+        self._ids_swept = 0
+
+    async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
+        """Add events, all or none, durable once this returns; see `Engine.append`."""
+        if not events:
+            await self._writer.call(self._writer.probe)
+            return []
+        return await self._writer.append(stream, prepare(events))
+
+    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+        """Read a page; see `Engine.read`."""
+        check_limit(limit)
+        return await self._read(
+            partial(read_page, path=self._path, stream=stream, lane=lane, after=after, limit=limit)
+        )
+
+    def watch(self) -> Watch:
+        """Follow what is appended from now on; see `Engine.watch`."""
+        return self._watches.open()
+
+    async def describe(self, stream: str | None = None) -> Description:
+        """Tell epoch, heads, trim marks and sizes as the file has them; see `Engine.describe`."""
+        return await self._read(partial(describe, stream=stream))
+
+    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+        """Apply retention or drop up to an offset, and forget old ids; see `Engine.trim`."""
+        check_trim(stream, lane, upto)
+        rule = drop_upto(upto) if upto is not None else self._rule()
+        names = list((await self.describe()).streams) if stream is None else [stream]
+        gone = 0
+        for name in names:
+            for which in LANES:
+                if lane in {None, which}:
+                    gone += await self._trim_lane(name, which, rule)
+        if upto is None:
+            await self._sweep()
+        return gone
+
+    async def aclose(self) -> None:
+        """Finish what is queued, end the watches and let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._readers.aclose()
+        await self._writer.aclose()
+        self._watches.end()
+
+    def statistics(self) -> SqliteStatistics:
+        """Tell what was counted."""
+        return SqliteStatistics(
+            counts=self._writer.counts,
+            reads_waiting=self._readers.waiting,
+            reads_refused=self._readers.refused,
+            watches=len(self._watches),
+            watch=self._watches.counts,
+            trimmed=self._trimmed,
+            ids_swept=self._ids_swept,
+            age_waits=self._drifted(),
+        )
+
+    async def _read(self, work: Callable[[apsw.Connection], _T]) -> _T:
+        if self._closed:
+            raise EngineUnavailable("the engine is closed", temporary=False)
+        if not self._opened:
+            # The writer makes the file, or brings it up to date, before anyone reads it.
+            await self._writer.call(lambda _: None)
+            self._opened = True
+        return await self._readers.run(work)
+
+    def _drifted(self) -> bool:
+        return abs(self._wall() - self._monotonic() - self._apart) > MAX_DRIFT
+
+    def _before(self, age: float) -> int | None:
+        """Give the wall time `age` seconds ago in milliseconds; None while the clock can't be trusted."""
+        return None if self._drifted() else int((self._wall() - age) * 1000)
+
+    def _rule(self) -> Rule:
+        return retain(self.retention, self._before(self.retention.age))
+
+    async def _trim_lane(self, stream: str, lane: Lane, rule: Rule) -> int:
+        gone = 0
+        while step := await self._writer.call(partial(trim_step, stream=stream, lane=lane, rule=rule)):
+            gone += step
+            self._trimmed += step
+        return gone
+
+    async def _sweep(self) -> None:
+        before = self._before(self._ids_age)
+        if before is None:
+            return
+        for _ in range(SWEEP_STEPS):
+            after = self._swept_to or (0, b"")
+            swept, self._swept_to = await self._writer.call(partial(sweep_step, after=after, before=before))
+            self._ids_swept += swept
+            if self._swept_to is None:
+                return

@@ -1,0 +1,133 @@
+"""Trimming and the sweeping of ids, in steps small enough that appends aren't held up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from steadcast.engines.sqlite_schema import OFFSET_BITS, OFFSET_MASK, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from steadcast.engines.base import Retention
+    from steadcast.engines.sqlite_schema import Log
+    from steadcast.event import Lane
+
+STEP_EVENTS: Final = 1_000
+"""A step drops at most this many events …"""
+STEP_BYTES: Final = 4 * 1024 * 1024
+"""… and, beyond its first, at most this many bytes."""
+STEP_IDS: Final = 2_000
+"""A step of the sweep looks at this many ids."""
+
+_rows = msgspec.json.Decoder(list[tuple[int, int]]).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What of a lane may go: all up to an offset, what is over a count or bytes, what is older than `before`.
+
+    `before` is wall time in milliseconds; None: age doesn't count for now.
+    """
+
+    upto: int = 0
+    events: int
+    bytes: int
+    before: int | None = None
+
+
+def drop_upto(offset: int) -> Rule:
+    """Make the rule that drops a lane's events up to an offset, and no other."""
+    return Rule(upto=offset, events=1 << 62, bytes=1 << 62)
+
+
+def retain(retention: Retention, before: int | None) -> Rule:
+    """Make the rule that applies retention."""
+    return Rule(events=retention.events, bytes=retention.bytes, before=before)
+
+
+@dataclass(slots=True)
+class _Span:
+    """The oldest stretch of a lane, as it shrinks."""
+
+    head: int
+    trimmed: int
+    bytes: int
+
+    def shrink(self, rule: Rule, rows: Iterable[tuple[int, int]]) -> int:
+        """Take the events that must go off the front, up to a step's bytes; returns how many."""
+        gone = taken = 0
+        for at, size in rows:
+            if not self._must_go(rule, at) or (gone and taken + size > STEP_BYTES):
+                break
+            self.trimmed += 1
+            self.bytes -= size
+            gone += 1
+            taken += size
+        return gone
+
+    def _must_go(self, rule: Rule, at: int) -> bool:
+        return (
+            self.trimmed < rule.upto
+            or self.head - self.trimmed > rule.events
+            or self.bytes > rule.bytes
+            or (rule.before is not None and at < rule.before)
+        )
+
+
+def trim_step(log: Log, stream: str, lane: Lane, rule: Rule) -> int:
+    """Drop a step's worth of a lane's oldest events; returns how many went, 0 at the end."""
+    with transaction(log.conn):
+        row = log.conn.execute(
+            "SELECT number, head, trimmed, bytes FROM lanes WHERE stream = ? AND lane = ?", (stream, lane)
+        ).get
+        if row is None:
+            return 0
+        number, *state = row
+        base = number << OFFSET_BITS
+        span = _Span(*state)
+        gone = 0
+        # One row first: mostly there is nothing to drop, and every lane is asked.
+        if span.shrink(rule, _oldest(log, base, span, 1)):
+            gone = 1 + span.shrink(rule, _oldest(log, base, span, STEP_EVENTS - 1))
+            log.conn.execute("DELETE FROM events WHERE key > ? AND key <= ?", (base, base + span.trimmed))
+            log.conn.execute(
+                "UPDATE lanes SET trimmed = ?, bytes = ? WHERE number = ?", (span.trimmed, span.bytes, number)
+            )
+        return gone
+
+
+def _oldest(log: Log, base: int, span: _Span, count: int) -> list[tuple[int, int]]:
+    after = base + span.trimmed
+    # One row from SQLite rather than a thousand: see `_ROWS` in sqlite_append.
+    return _rows(
+        log.conn.execute(
+            "SELECT json_group_array(json_array(at, octet_length(event))) FROM"
+            " (SELECT at, event FROM events WHERE key > ? AND key <= ? ORDER BY key LIMIT ?)",
+            (after, base + span.head, count),
+        ).get
+    )
+
+
+def sweep_step(log: Log, after: tuple[int, bytes], before: int) -> tuple[int, tuple[int, bytes] | None]:
+    """Forget ids from before `before` (wall time, milliseconds) whose events are gone, in one stretch.
+
+    The stretch begins behind `after`. Returns how many went, and the end of the stretch, None at the last.
+    """
+    conn = log.conn
+    end = conn.execute(
+        "SELECT stream, identity FROM ids WHERE (stream, identity) > (?, ?)"
+        " ORDER BY stream, identity LIMIT 1 OFFSET ?",
+        (*after, STEP_IDS - 1),
+    ).get
+    last = end or (1 << 62, b"")
+    with transaction(conn):
+        conn.execute(
+            "DELETE FROM ids WHERE (stream, identity) > (?, ?) AND (stream, identity) <= (?, ?) AND at < ?"
+            " AND key & ? <= (SELECT trimmed FROM lanes WHERE number = key >> ?)",
+            (*after, *last, before, OFFSET_MASK, OFFSET_BITS),
+        )
+        return conn.changes(), end

@@ -1,0 +1,53 @@
+"""Engines by URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engine_backends import event
+
+from steadcast.engines import open_engine
+from steadcast.engines.base import Retention
+from steadcast.engines.memory import MemoryEngine
+from steadcast.engines.sqlite import SqliteEngine
+from steadcast.errors import EngineRefused, InvalidRequest
+
+
+async def test_memory() -> None:
+    engine = open_engine("memory:", retention=Retention(events=1))
+    assert isinstance(engine, MemoryEngine)
+    assert engine.retention.events == 1
+
+
+async def test_sqlite_with_three_slashes_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = open_engine("sqlite:///some%20log.db", retention=Retention(events=1))
+    assert isinstance(engine, SqliteEngine)
+    assert engine.retention.events == 1
+    monkeypatch.chdir("/")
+    await engine.append("s", [event(1)])
+    await engine.aclose()
+    assert (tmp_path / "some%20log.db").exists()
+
+
+async def test_sqlite_with_four_slashes_is_absolute(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/log.db")
+    await engine.append("s", [event(1)])
+    await engine.aclose()
+    assert (tmp_path / "log.db").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "memory", "memory:x", "memory://", "sqlite", "sqlite:", "sqlite:log.db", "sqlite://log.db",
+     "sqlite:///", "sqlite:////", "sqlite:///:memory:", "redis://localhost", "/var/log.db", "nats:"],
+)  # fmt: skip
+def test_what_names_no_engine_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        open_engine(url)
+
+
+def test_what_is_not_installed_is_named() -> None:
+    with pytest.raises(EngineRefused, match=r"steadcast\[nats\]"):
+        open_engine("nats://localhost:4222")
