@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -133,5 +134,8 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=max(1, int(settings.drain_limit / 2)),
     )
     server = Server(config, cast, settings)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal once more when it is done, for whoever stood here before.
+        signal.signal(number, lambda *_: None)
     server.run()
     return 0 if server.started else 3
