@@ -28,7 +28,7 @@ export class WireSocket {
   emitsDropped = 0;
   private held: (readonly [string, readonly unknown[]])[] = [];
   private socket: SocketLike | undefined;
-  /** Names the connection: what an older one still reports is dropped. */
+  /** Names the connect: a token that comes for an older one is dropped. */
   private serial = 0;
 
   constructor(
@@ -105,19 +105,13 @@ export class WireSocket {
     const { url, path, client, socket: more } = this.options;
     const auth = { ...(token && { token }), client };
     const socket = this.platform.socket(url, { ...more, ...(path && { path }), auth });
-    const { serial, host } = this;
-    const mine = () => serial === this.serial;
-    socket.on("connect", () => mine() && host.accepted());
-    socket.on(
-      "disconnect",
-      (reason: string) => mine() && host.ended("disconnect", reason, undefined),
-    );
+    const { host } = this;
+    socket.on("connect", () => host.accepted());
+    socket.on("disconnect", (reason: string) => host.ended("disconnect", reason, undefined));
     socket.on("connect_error", (error: unknown) => {
-      if (mine()) host.ended("connect_error", error, refusalIn(error));
+      host.ended("connect_error", error, refusalIn(error));
     });
-    socket.onAny((event, ...args) => {
-      if (mine()) host.message(event, args);
-    });
+    socket.onAny((event, ...args) => host.message(event, args));
     this.socket = socket;
     socket.connect();
   }
