@@ -32,7 +32,7 @@ async def engine() -> AsyncIterator[FaultyEngine]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - a counter has no event to wait for
+        while not condition():
             await asyncio.sleep(0)
 
 

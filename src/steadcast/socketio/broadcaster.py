@@ -109,6 +109,7 @@ class SocketIOEventBroadcaster:
         self._handed = asyncio.Event()
         self._buried = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._given_up: Counter[str] = Counter()
         self._closed = False
         if dead is not None:
             dead.append = self.append_once
@@ -138,6 +139,7 @@ class SocketIOEventBroadcaster:
                 await self._retry(self._sort(self.queue.close(self._clock())))
         except TimeoutError:
             self.counts["close_timed_out"] += 1
+        self._tell_given_up()
         if self.dead is not None:
             await self._bury_the_last(self.dead, limit)
 
@@ -288,17 +290,16 @@ class SocketIOEventBroadcaster:
 
     async def process(self) -> None:
         """Do one round: give up what is too old, retry what is due, and move dead events into the log."""
-        before = sum(self.queue.abandoned_by.values())
         retries: _Retries = {}
         if await self._engine_may_be_tried():
             retries = self._sort(self.queue.handle_timeout(self._clock()))
         else:
             self._sort(self.queue.expire(self._clock()))
-        if retries:
-            count = sum(len(retry.entry.events) for retry in retries.values())
+        count = sum(len(retry.entry.events) for retry in retries.values())
+        if count:
             self._tell(f"🔄 Processing {count} events from retry queue")
             await self._retry(retries)
-        if retries or sum(self.queue.abandoned_by.values()) != before:
+        if self._tell_given_up() or count:
             stats = self.queue.stats
             numbers = ", ".join(f"{name}: {stats[name]}" for name in ("queued", "retried", "succeeded"))
             self._tell(f"📊 Retry queue stats - {numbers}")
@@ -393,10 +394,17 @@ class SocketIOEventBroadcaster:
 
     def _bury(self, held: Held, reason: str) -> None:
         error = None if held.error is None else f"{held.error.code}: {held.error.message}"
-        log.warning("events are given up", stream=held.stream, events=len(held.events), reason=reason)
+        self._given_up[reason] += len(held.events)
         if self.dead is not None:
             self.dead.bury(held.stream, held.events, reason=reason, attempts=held.attempts, error=error)
             self._buried.set()
+
+    def _tell_given_up(self) -> bool:
+        """Log once per round what was given up since the last one: a line per event would be a flood."""
+        given_up, self._given_up = self._given_up, Counter()
+        if given_up:
+            log.warning("events were given up", **given_up)
+        return bool(given_up)
 
     @staticmethod
     def _tell(message: str) -> None:
