@@ -7,9 +7,9 @@ import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import socketio
 import uvicorn
 
-import socketio
 from steadcast.core.session import Window
 from steadcast.engines.memory import MemoryEngine
 from steadcast.hub import Hub, Timing

@@ -145,7 +145,7 @@ class Subscriber:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Acknowledge what was applied, disconnect and end the iteration."""
+        """Disconnect and end the iteration; `cursors` says what was applied."""
         if self._closed:
             return
         self._closed = True
