@@ -6,7 +6,7 @@ from steadcast.client.post import ACCEPTED, TEMPORARY, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any
 
 
@@ -26,7 +26,19 @@ class Delivery:
 
 
 def deliver(send: Callable[[Sequence[Any]], Outcome], group: Sequence[Any]) -> Delivery:
-    """Send the group in order, as one request where that works.
+    """Send a group as `deliveries` says, with a `send` that waits for the answer."""
+    steps = deliveries(group)
+    try:
+        entries = next(steps)
+        while True:
+            entries = steps.send(send(entries))
+    except StopIteration as end:
+        delivery: Delivery = end.value
+        return delivery
+
+
+def deliveries(group: Sequence[Any]) -> Generator[list[Any], Outcome, Delivery]:
+    """Yield what to send next, take its outcome, and return the `Delivery`: in order, at best one request.
 
     A batch is all or nothing, so that a refused one says nothing about its good events. The one that the
     answer names by its index is taken out and the rest sent again; where none is named, the group is
@@ -36,7 +48,7 @@ def deliver(send: Callable[[Sequence[Any]], Outcome], group: Sequence[Any]) -> D
     waiting = [list(group)] if group else []
     while waiting:
         entries = waiting.pop()
-        outcome = send(entries)
+        outcome = yield entries
         if outcome.kind == ACCEPTED:
             delivery.accepted += entries
         elif outcome.kind == TEMPORARY:
