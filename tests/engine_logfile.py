@@ -15,10 +15,9 @@ def check(path: Path) -> None:
     conn = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     assert conn.execute("PRAGMA integrity_check").get == "ok"
     seen = 0
-    rows: list[Any]
     lanes: list[Any] = conn.execute("SELECT number, head, trimmed, bytes FROM lanes").fetchall()
     for number, head, trimmed, size in lanes:
-        rows = conn.execute(
+        rows: list[Any] = conn.execute(
             "SELECT key & ?, octet_length(event) FROM events WHERE key >> ? = ? ORDER BY key",
             (OFFSET_MASK, OFFSET_BITS, number),
         ).fetchall()

@@ -92,7 +92,6 @@ class SqliteEngine:
             path, self._watches, busy=busy, wall=wall, max_events=queue_events, max_bytes=queue_bytes
         )
         self._readers = Readers(path, busy=busy)
-        self._opened = False
         self._closed = False
         self._swept_to: tuple[int, bytes] | None = None
         self._trimmed = 0
@@ -159,10 +158,8 @@ class SqliteEngine:
     async def _read(self, work: Callable[[apsw.Connection], _T]) -> _T:
         if self._closed:
             raise EngineUnavailable("the engine is closed", temporary=False)
-        if not self._opened:
-            # The writer makes the file, or brings it up to date, before anyone reads it.
+        if not self._writer.ready:
             await self._writer.call(lambda _: None)
-            self._opened = True
         return await self._readers.run(work)
 
     def _drifted(self) -> bool:

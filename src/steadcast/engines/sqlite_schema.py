@@ -111,9 +111,7 @@ def open_log(path: Path, *, busy: float) -> Log:
         _set_durable(conn, path)
         if version != SCHEMA_VERSION:
             _bring_up_to_date(conn, path)
-        # A server that was killed between writing and syncing leaves commits that are readable and not yet
-        # durable; a duplicate of such an event must not be answered before this.
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        _sync(path)
         return Log(path, conn, read_epoch(conn))
     except Exception as error:
         told = from_sqlite(error, path, conn.system_errno)
@@ -186,6 +184,26 @@ def _set_durable(conn: apsw.Connection, path: Path) -> None:
         raise invalid(path, "its filesystem has no shared memory, which a write-ahead log needs")
     conn.pragma("synchronous", "full")
     conn.pragma("journal_size_limit", 64 * 1024 * 1024)
+
+
+def _sync(path: Path) -> None:
+    """Make durable what can be read.
+
+    A server that was killed between writing and syncing leaves commits that are readable and not yet on
+    disk: without this a duplicate of such an event would be answered too early. SQLite holds no lock on
+    this file, so that closing another descriptor of it does no harm.
+    """
+    try:
+        for name in (path.with_name(path.name + "-wal"), path.parent):
+            descriptor = os.open(name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except FileNotFoundError:
+        return  # no log beside the file: everything is in it, and was synced before the log was removed
+    except OSError as error:
+        raise from_os(error, path) from error
 
 
 def _version(conn: apsw.Connection, path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -82,6 +83,7 @@ _Job = Append | _Call | None
 class Writer:
     """The writing connection and its thread. `append`, `call` and `aclose` belong to the event loop.
 
+    `ready` once the file is made, or brought up to date, and may be read.
     The connection is opened by the first job that needs it, and after a failure anew by the next one: that
     is how a locked, full or unwritable file heals without anybody's help.
     """
@@ -97,6 +99,7 @@ class Writer:
         max_bytes: int,
     ) -> None:
         self.counts = Counts()
+        self.ready = False
         self._path = path
         self._watches = watches
         self._busy = busy
@@ -222,7 +225,9 @@ class Writer:
                 placed = place(log, jobs, int(self._wall() * 1000))
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told and the thread lives on
             self._failed_bytes = sum(job.size for job in jobs)
-            return Placed([(job, self._failed(error)) for job in jobs])
+            told = self._failed(error)
+            # A copy each: tasks that raise the same exception would add to one traceback.
+            return Placed([(job, copy(told)) for job in jobs])
         self.counts.commits += 1
         self._failed_bytes = 0
         return placed
@@ -264,6 +269,7 @@ class Writer:
             self._keeper = connect(self._path, apsw.SQLITE_OPEN_READWRITE, busy=self._busy)
             read_epoch(self._keeper)
             self._inode = inode(self._path)
+            self.ready = True
 
     def _failed(self, error: Exception) -> Exception:
         """Say what went wrong. After a failed commit the next job reopens the log and reads it anew."""

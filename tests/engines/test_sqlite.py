@@ -1,0 +1,390 @@
+"""What only the SQLite engine has: a writing thread, a queue, other programs at its file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from engine_backends import CRITICAL, NORMAL, Clock, event, events, ids, open_sqlite, read_all
+from engine_logfile import check
+
+from steadcast.engines.base import Retention
+from steadcast.engines.sqlite import SqliteEngine
+from steadcast.errors import EngineRefused, EngineUnavailable, QueueFull
+
+Open = Callable[..., SqliteEngine]
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def opened(path: Path, clock: Clock) -> AsyncIterator[Open]:
+    engines: list[SqliteEngine] = []
+
+    def open_one(**settings: Any) -> SqliteEngine:
+        engines.append(open_sqlite(path, clock, **settings))
+        return engines[-1]
+
+    yield open_one
+    for engine in engines:
+        await engine.aclose()
+    check(path)
+
+
+@contextmanager
+def held(engine: SqliteEngine) -> Iterator[threading.Event]:
+    """Keep the writing thread busy until the end, or until the event is set."""
+    go = threading.Event()
+    engine._writer.call(lambda _: go.wait(PATIENCE))
+    try:
+        yield go
+    finally:
+        go.set()
+
+
+def counted(engine: SqliteEngine) -> int:
+    counts = engine.statistics().counts
+    return counts.pending + counts.appended + counts.duplicates + counts.conflicts + counts.failed
+
+
+# Commits
+
+
+async def test_all_that_queues_up_while_a_commit_runs_goes_into_the_next_one(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event("first")])
+    with held(engine):
+        tasks = [asyncio.ensure_future(engine.append(f"s{n % 3}", [event(n)])) for n in range(300)]
+        await asyncio.sleep(0)
+        assert engine.statistics().counts.pending == 300
+    await asyncio.gather(*tasks)
+    assert engine.statistics().counts.commits == 2
+    assert [e.id for _, e in await read_all(engine, "s1", NORMAL)] == [str(n) for n in range(1, 300, 3)]
+
+
+async def test_a_commit_is_bounded(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event("first")])
+    with held(engine):
+        tasks = [
+            asyncio.ensure_future(engine.append("s", events(range(n, n + 1000))))
+            for n in range(0, 10_000, 1000)
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert engine.statistics().counts.commits == 1 + 2
+
+
+async def test_nothing_is_answered_or_delivered_before_the_commit_returned(opened: Open) -> None:
+    engine = opened()
+    watch = engine.watch()
+    await engine.append("s", [event(1)])
+    assert ids(await anext(watch)) == ["1"]
+    reached, go = threading.Event(), threading.Event()
+
+    def wait_in_commit() -> bool:
+        reached.set()
+        return not go.wait(PATIENCE)
+
+    await engine._writer.call(lambda log: log.conn.set_commit_hook(wait_in_commit))
+    waiting = [asyncio.ensure_future(engine.append("s", [event(n)])) for n in (1, 2)]
+    batch = asyncio.ensure_future(anext(watch))
+    await asyncio.to_thread(reached.wait, PATIENCE)
+    assert (await engine.describe("s")).streams["s"][NORMAL].head == 1
+    assert not any(task.done() for task in (*waiting, batch))
+    go.set()
+    answers = await asyncio.gather(*waiting)
+    assert [answer[0].duplicate for answer in answers] == [True, False]
+    assert ids(await batch) == ["2"]
+
+
+async def test_after_a_failed_commit_the_log_is_reopened_and_its_heads_read_anew(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    await engine._writer.call(lambda log: log.conn.set_commit_hook(lambda: True))
+    first = await engine._writer.call(lambda log: log.conn)
+    with held(engine):
+        tasks = [asyncio.ensure_future(engine.append("s", [event(n)])) for n in (2, 3)]
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [EngineRefused] * 2
+    assert await engine._writer.call(lambda log: log.conn) is not first
+    receipts = await engine.append("s", [event(3), event(1)])
+    assert [(r.position.offset, r.duplicate) for r in receipts] == [(2, False), (1, True)]
+    counts = engine.statistics().counts
+    assert (counts.failed, counts.reopened, counted(engine)) == (2, 1, counts.accepted)
+
+
+async def test_the_loop_goes_on_while_the_disk_is_slow(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    with held(engine):
+        task = asyncio.ensure_future(engine.append("s", [event(2)]))
+        assert ids(await engine.read("s", NORMAL, 0)) == ["1"]
+        assert (await engine.describe("s")).streams["s"][NORMAL].head == 1
+        assert not task.done()
+    await task
+
+
+# The queue
+
+
+async def test_a_full_queue_refuses_for_now_and_loses_nothing_that_it_took(opened: Open) -> None:
+    engine = opened(queue_events=10)
+    await engine.append("s", [event("first")])
+    with held(engine):
+        taken = [asyncio.ensure_future(engine.append("s", [event(n), event(-n)])) for n in range(1, 6)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull) as caught:
+            await engine.append("s", [event("more")])
+        assert caught.value.temporary
+        assert caught.value.retry_after is not None
+    await asyncio.gather(*taken)
+    await engine.append("s", [event("more")])
+    counts = engine.statistics().counts
+    assert (counts.accepted, counts.appended, counts.refused, counts.pending) == (12, 12, 1, 0)
+
+
+async def test_the_queue_is_bounded_by_bytes_too(opened: Open) -> None:
+    engine = opened(queue_bytes=10_000)
+    await engine.append("s", [event("first")])
+    with held(engine):
+        taken = asyncio.ensure_future(engine.append("s", [event(1, "x" * 9_000)]))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await engine.append("s", [event(2, "x" * 2_000)])
+    await taken
+    # One that is larger than the whole queue has its turn when nothing else waits.
+    await engine.append("s", [event(3, "x" * 20_000)])
+
+
+async def test_what_came_in_is_counted_by_what_became_of_it(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", events(range(5)))
+    await asyncio.gather(
+        engine.append("s", events(range(3, 8))),
+        engine.append("s", [event(0, "changed"), event(99)]),
+        return_exceptions=True,
+    )
+    counts = engine.statistics().counts
+    assert (counts.appended, counts.duplicates, counts.conflicts, counts.failed) == (8, 2, 2, 0)
+    assert counts.accepted == counted(engine) == 12
+
+
+# Other programs
+
+
+async def test_a_lock_of_another_program_is_told_and_passes(path: Path, opened: Open) -> None:
+    engine = opened(busy=0.05)
+    await engine.append("s", [event(1)])
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    for call in (engine.append("s", [event(2)]), engine.append("s", []), engine.trim("s", NORMAL, 1)):
+        with pytest.raises(EngineUnavailable, match="another program") as caught:
+            await call
+        assert (caught.value.code, caught.value.temporary) == ("engine_locked", True)
+    assert ids(await engine.read("s", NORMAL, 0)) == ["1"]
+    other.execute("ROLLBACK")
+    other.close()
+    assert await engine.append("s", []) == []
+    assert (await engine.append("s", [event(2)]))[0].position.offset == 2
+    assert engine.statistics().counts.failures == {"engine_locked": 1}
+
+
+async def test_a_lock_that_passes_soon_is_waited_for(path: Path, opened: Open) -> None:
+    engine = opened(busy=PATIENCE)
+    await engine.append("s", [event(1)])
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    task = asyncio.ensure_future(engine.append("s", [event(2)]))
+    await engine.describe()
+    assert not task.done()
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await task)[0].position.offset == 2
+
+
+async def test_a_file_that_is_locked_from_the_start_is_told_and_passes(path: Path, opened: Open) -> None:
+    await (first := opened()).append("s", [event(1)])
+    await first.aclose()
+    other = apsw.Connection(str(path))
+    other.pragma("locking_mode", "exclusive")
+    other.execute("BEGIN EXCLUSIVE")
+    engine = opened(busy=0.05)
+    for call in (engine.describe(), engine.append("s", [event(2)]), engine.append("s", [])):
+        with pytest.raises(EngineUnavailable) as caught:
+            await call
+        assert caught.value.code == "engine_locked"
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await engine.describe("s")).streams["s"][NORMAL].head == 1
+
+
+async def test_a_connection_that_may_not_write_says_readonly(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    await engine._writer.call(lambda log: log.conn.pragma("query_only", 1))
+    with pytest.raises(EngineUnavailable) as caught:
+        await engine.append("s", [event(2)])
+    assert caught.value.code == "engine_readonly"
+    assert (await engine.append("s", [event(2)]))[0].position.offset == 2
+
+
+async def test_nothing_is_acked_into_a_file_that_was_taken_away(path: Path, opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    away = path.with_name("away.db")
+    os.rename(path, away)  # noqa: PTH104 - pathlib's is refused in a coroutine
+    for call in (engine.append("s", [event(2)]), engine.append("s", [])):
+        with pytest.raises(EngineRefused, match="removed or replaced"):
+            await call
+    os.rename(away, path)  # noqa: PTH104 - as above
+    assert (await engine.append("s", [event(2)]))[0].position.offset == 2
+
+
+# Trimming
+
+
+async def test_trimming_does_not_hold_up_appends(opened: Open) -> None:
+    engine = opened(retention=Retention(events=1))
+    for start in range(0, 10_000, 1000):
+        await engine.append("s", events(range(start, start + 1000)))
+    trimming = asyncio.ensure_future(engine.trim())
+    await engine.append("s", [event("a")])
+    await engine.append("s", [event("b")])
+    assert not trimming.done()
+    # What came in meanwhile may be dropped too: the rule is looked at anew with each step.
+    assert 9_999 <= await trimming <= 10_001
+    assert (await engine.describe("s")).streams["s"][NORMAL].head == 10_002
+
+
+async def test_large_events_are_trimmed_in_steps_too(opened: Open) -> None:
+    engine = opened(retention=Retention(bytes=1))
+    for n in range(0, 40, 10):
+        await engine.append("s", events(range(n, n + 10), data="x" * 250_000))
+    assert await engine.trim() == 40
+    assert (await engine.describe("s")).streams["s"][NORMAL].bytes == 0
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_trimming_by_age_waits_while_the_clocks_disagree(
+    opened: Open, clock: Clock, jump: float
+) -> None:
+    engine = opened(retention=Retention(age=100.0, events=5), ids_age=100.0)
+    await engine.append("s", events(range(3)))
+    clock.wall += jump
+    await engine.append("s", events(range(3, 6)))
+    clock.advance(90)
+    assert engine.statistics().age_waits
+    assert await engine.trim() == 1
+    clock.wall -= jump
+    clock.advance(20)
+    assert not engine.statistics().age_waits
+    assert await engine.trim() == {3600.0: 2, -3600.0: 5}[jump]
+
+
+async def test_a_clock_that_is_corrected_a_little_is_trusted(opened: Open, clock: Clock) -> None:
+    engine = opened(retention=Retention(age=100.0))
+    await engine.append("s", [event(1)])
+    clock.wall += 59
+    clock.advance(42)
+    assert await engine.trim() == 1
+
+
+async def test_many_ids_are_swept_in_steps_over_several_trims(opened: Open, clock: Clock) -> None:
+    engine = opened(retention=Retention(events=1), ids_age=100.0)
+    for start in range(0, 50_000, 2_500):
+        await engine.append("s", events(range(start, start + 2_500)))
+    clock.advance(101)
+    swept = []
+    for _ in range(3):
+        await engine.trim()
+        swept.append(engine.statistics().ids_swept)
+    assert 0 < swept[0] < swept[1] < 50_000
+    assert swept[2] == 49_999
+    await engine.trim()
+    assert engine.statistics().ids_swept == 49_999
+
+
+async def test_the_write_ahead_log_does_not_grow_without_limit(path: Path, opened: Open) -> None:
+    engine = opened()
+    for n in range(100):
+        await engine.append("s", events(range(n * 4, n * 4 + 4), data="x" * 250_000))
+    await engine.aclose()
+    assert engine.statistics().counts.checkpoints_failed == 0
+    grown = open_sqlite(path)
+    for n in range(100, 110):
+        await grown.append("s", events(range(n * 4, n * 4 + 4), data="x" * 250_000))
+    await grown._writer.call(lambda _: None)
+    assert os.stat(f"{path}-wal").st_size < 32 * 1024 * 1024  # noqa: PTH116 - pathlib's is refused in a coroutine
+    await grown.aclose()
+
+
+# Reading beside writing
+
+
+async def test_pages_and_heads_agree_while_events_come_and_go(opened: Open) -> None:
+    engine = opened(retention=Retention(events=50))
+    done = asyncio.Event()
+
+    async def write() -> None:
+        for n in range(0, 2_000, 20):
+            await engine.append("s", [*events(range(n, n + 20)), event(f"c{n}", lane=CRITICAL)])
+            await engine.trim()
+        done.set()
+
+    async def read() -> None:
+        while not done.is_set():
+            page = await engine.read("s", NORMAL, -30)
+            assert [entry.offset for entry in page.events] == list(range(page.after + 1, page.upto + 1))
+            assert ids(page) == [str(entry.offset - 1) for entry in page.events]
+
+    await asyncio.gather(write(), read(), read(), read())
+
+
+async def test_a_busy_loop_still_gets_its_pages(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", events(range(256), data="x" * 500))
+    stop = False
+
+    async def hog() -> None:
+        while not stop:
+            until = time.perf_counter() + 0.002
+            while time.perf_counter() < until:
+                pass
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(hog())
+    began = time.perf_counter()
+    for _ in range(5):
+        assert len((await engine.read("s", NORMAL, 0)).events) == 256
+    stop = True
+    await task
+    # Row by row, each would wait for the interpreter 256 times, up to 5 ms each.
+    assert (time.perf_counter() - began) / 5 < 0.5
+
+
+async def test_an_engine_closes_while_reads_are_under_way(opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", events(range(500)))
+    reads = [asyncio.ensure_future(engine.read("s", NORMAL, 0)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await engine.aclose()
+    assert all(len(page.events) == 256 for page in await asyncio.gather(*reads))
