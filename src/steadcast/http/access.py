@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -79,7 +78,10 @@ def authorize(context: Context, *, token: str | None = None, cookie: str | None 
 def bearer(header: str | None) -> str | None:
     """Give the token of an Authorization header (RFC 6750), or None."""
     scheme, _, token = (header or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    if scheme.lower() != "bearer":
+        return None
+    # A server gives each byte of a header as a character; a token that isn't ASCII is UTF-8 in them.
+    return token.strip().encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def session_of(token: str) -> str:
@@ -120,11 +122,9 @@ def _set_cookie(context: Context, request: Request, response: Response, value: s
 
 
 def _session_in(header: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""  # compared with the session below, it is refused and counted like any other wrong one
-    return morsel.value if morsel is not None else ""
+    """Find our cookie among those of every server on this host, some of which no parser of RFC 6265 takes."""
+    pairs = (pair.strip().partition("=") for pair in header.split(";"))
+    return next((value for name, _, value in pairs if name == COOKIE), "")
 
 
 def _same(given: str, right: str) -> bool:

@@ -11,9 +11,9 @@ The mode is chosen as the binding's section 1.4 says, and wider where no CloudEv
 
 In binary mode the body becomes `data`: JSON types and no type at all as their JSON value, `text/*` and XML
 as a string, everything else as `{"datacontenttype", "data_base64"}`; an empty body as null. A structured
-event's `data_base64` becomes the same object. `specversion` is "1.0" where it is given. Attributes that an event of
-this house has no place for (`dataschema`, `datacontenttype`, extensions other than `priority`) are left out,
-and counted: their producers aren't refused, and who needs one puts it into `data`.
+event's `data_base64` becomes the same object. `specversion` is "1.0" where it is given. Attributes that an
+event of this house has no place for (`dataschema`, `datacontenttype`, extensions other than `priority`) are
+left out, and counted: their producers aren't refused, and who needs one puts it into `data`.
 """
 
 from __future__ import annotations
