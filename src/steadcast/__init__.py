@@ -1,1 +1,68 @@
-"""Steadcast carries events to every open dashboard: in order, each applied once."""
+"""Steadcast carries events to every open dashboard: in order, each applied once.
+
+The names here are imported when they are first used, so that `import steadcast` costs nothing and a publisher
+doesn't load a server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from steadcast.version import __version__
+
+if TYPE_CHECKING:
+    from steadcast.app import Steadcast
+    from steadcast.client.async_publisher import AsyncPublisher
+    from steadcast.client.publisher import Publisher
+    from steadcast.client.subscriber import Delivery, Subscriber
+    from steadcast.config import Settings
+    from steadcast.errors import SteadcastError
+    from steadcast.event import Event, Lane, Position, Receipt
+    from steadcast.socketio.timeouts import timeout_handler
+
+__all__ = [
+    "AsyncPublisher",
+    "Delivery",
+    "Event",
+    "Lane",
+    "Position",
+    "Publisher",
+    "Receipt",
+    "Settings",
+    "Steadcast",
+    "SteadcastError",
+    "Subscriber",
+    "__version__",
+    "timeout_handler",
+]
+
+_HOMES: Final = {
+    "AsyncPublisher": "client.async_publisher",
+    "Delivery": "client.subscriber",
+    "Event": "event",
+    "Lane": "event",
+    "Position": "event",
+    "Publisher": "client.publisher",
+    "Receipt": "event",
+    "Settings": "config",
+    "Steadcast": "app",
+    "SteadcastError": "errors",
+    "Subscriber": "client.subscriber",
+    "timeout_handler": "socketio.timeouts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module, and keep the name."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

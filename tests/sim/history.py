@@ -1,0 +1,117 @@
+"""What was seen from outside, and whether it kept the promises P1 to P5 and P7."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+Lane = str
+Place = tuple[str, Lane, int]
+
+
+@dataclass
+class Seen:
+    """What one subscriber saw, in order: `start`, `applied`, `trimmed`, `reset`, `passed_over` entries."""
+
+    name: str
+    entries: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+@dataclass
+class History:
+    """A run from outside: what was acked, what each log held, what each subscriber saw."""
+
+    logs: dict[str, dict[Lane, dict[int, str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
+    )
+    receipts: list[tuple[str, Place, bool]] = field(default_factory=list)
+    subscribers: dict[str, Seen] = field(default_factory=dict)
+    heads: dict[Lane, int] = field(default_factory=dict)
+    final_epoch: str = ""
+    windows: list[tuple[str, int]] = field(default_factory=list)
+    window_limit: int = 0
+    faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    undelivered: dict[str, str] = field(default_factory=dict)
+
+
+class Checker:
+    """Reads a history and lists every violation in words."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.violations: list[str] = []
+
+    def check(self) -> list[str]:
+        self._receipts()
+        for seen in self.history.subscribers.values():
+            self._subscriber(seen)
+        self._windows()
+        return self.violations
+
+    def _say(self, text: str) -> None:
+        self.violations.append(text)
+
+    def _receipts(self) -> None:
+        """P1 and P7: what was acked is in the log, where it was told to be, once."""
+        places: dict[tuple[str, str], Place] = {}
+        for event_id, place, _ in self.history.receipts:
+            epoch, lane, offset = place
+            kept = self.history.logs[epoch][lane].get(offset)
+            if kept != event_id:
+                self._say(f"P1: {event_id} was acked at {place}, where {kept} is kept")
+            first = places.setdefault((epoch, event_id), place)
+            if first != place:
+                self._say(f"P7: {event_id} was acked at {first} and at {place}")
+        for epoch, lanes in self.history.logs.items():
+            ids = [event_id for lane in lanes.values() for event_id in lane.values()]
+            if len(ids) != len(set(ids)):
+                self._say(f"P7: an id stands twice in the log {epoch}")
+
+    def _subscriber(self, seen: Seen) -> None:
+        """P2 and P3: each lane in order, each event once, nothing missing that wasn't told."""
+        cursors: dict[Lane, tuple[str, int]] = {}
+        for kind, lane, *rest in seen.entries:
+            match kind:
+                case "start" | "reset":
+                    cursors[lane] = (rest[0], rest[1])
+                case "trimmed":
+                    first, last = rest
+                    epoch, at = cursors[lane]
+                    if first > at + 1:
+                        self._say(
+                            f"P3: {seen.name} {lane}: lost {first}-{last} was told, but it stood at {at}"
+                        )
+                    cursors[lane] = (epoch, max(at, last))
+                case "applied" | "passed_over":
+                    self._moved(seen, kind, lane, cursors, *rest)
+        self._reached_the_head(seen, cursors)
+
+    def _moved(
+        self, seen: Seen, kind: str, lane: Lane, cursors: dict[Lane, tuple[str, int]], *rest: Any
+    ) -> None:
+        epoch, offset, event_id = rest
+        known, at = cursors[lane]
+        if epoch != known:
+            self._say(f"P3: {seen.name} {lane}: {kind} {offset} of {epoch} while in {known}")
+        elif offset <= at:
+            self._say(f"P2: {seen.name} {lane}: {kind} {offset} again or too late, it stood at {at}")
+        elif missing := [o for o in self.history.logs[epoch][lane] if at < o < offset]:
+            self._say(f"P2: {seen.name} {lane}: {missing[:5]} missing before {offset}")
+        if self.history.logs[epoch][lane].get(offset) != event_id:
+            self._say(f"P2: {seen.name} {lane}: {event_id} at {offset} is not what the log holds")
+        cursors[lane] = (epoch, max(offset, at) if epoch == known else offset)
+
+    def _reached_the_head(self, seen: Seen, cursors: dict[Lane, tuple[str, int]]) -> None:
+        if seen.name in self.history.undelivered:
+            self._say(f"P2: {seen.name} {self.history.undelivered[seen.name]}")
+        for lane, (epoch, at) in cursors.items():
+            final, head = self.history.final_epoch, self.history.heads.get(lane, 0)
+            if epoch != final or at < head:
+                self._say(f"P2: {seen.name} {lane}: ended at {epoch}:{at}, the head is {final}:{head}")
+
+    def _windows(self) -> None:
+        """P4 and P5: what is unacked is bounded."""
+        for name, unacked in self.history.windows:
+            if unacked > self.history.window_limit:
+                self._say(f"P5: {name} had {unacked} unacked events, {self.history.window_limit} are allowed")
