@@ -1,4 +1,4 @@
-"""For tests, yours too: a clock that stands still, and an engine that fails on request.
+"""For tests, yours too: a clock that stands still, an engine that fails on request, a network that does.
 
 engine = FaultyEngine(MemoryEngine())
 engine.fill_disk()          # appends raise `engine_full`
@@ -9,8 +9,10 @@ engine.heal()               # every fault is off
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from steadcast.engines.base import PAGE_EVENTS
 from steadcast.errors import EngineUnavailable, SteadcastError
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from steadcast.engines.base import Description, Engine, Retention, Watch
     from steadcast.event import Batch, Event, Lane, Receipt
 
-__all__ = ["FaultyEngine", "ManualClock"]
+__all__ = ["FaultProxy", "FaultyEngine", "ManualClock"]
 
 
 class ManualClock:
@@ -226,3 +228,99 @@ class _FaultyWatch:
             for task in (following, ended):
                 task.cancel()
             await asyncio.gather(following, ended, return_exceptions=True)
+
+
+class FaultProxy:
+    """A TCP proxy on loopback in front of a server, with faults that are switched on and off.
+
+        async with FaultProxy("127.0.0.1", port) as proxy:
+            connect_to(proxy.port)
+            await proxy.cut()          # every connection is reset; new ones are taken again
+            proxy.refusing = True      # new connections are closed at once
+            proxy.blackhole = True     # bytes are swallowed both ways, connections stay open (half-open)
+            proxy.latency = 0.2        # seconds that every chunk takes longer
+            proxy.bandwidth = 1_000    # bytes per second and direction
+
+    `counts`: `connections`, `refused`, `cut`, `bytes_up`, `bytes_down`, `bytes_swallowed`.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        """Stand before the server at `host` and `port`."""
+        self.target = (host, port)
+        self.port = 0
+        self.refusing = False
+        self.blackhole = False
+        self.latency = 0.0
+        self.bandwidth: float | None = None
+        self.counts: Counter[str] = Counter()
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close everything."""
+        if self._server is not None:
+            self._server.close()
+        await self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def url(self) -> str:
+        """The proxy's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def cut(self, *, reset: bool = True) -> None:
+        """End every connection: with RST, or with FIN where `reset` is False."""
+        for writer in list(self._writers):
+            if reset:
+                # Lingering for no time at all makes the kernel send RST.
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.counts["cut"] += 1
+            writer.close()
+        await asyncio.sleep(0)
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            self.counts["refused"] += 1
+            writer.close()
+            return
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self.target)
+        except OSError:
+            self.counts["refused"] += 1
+            writer.close()
+            return
+        self.counts["connections"] += 1
+        for source, sink, name in ((reader, up_writer, "bytes_up"), (up_reader, writer, "bytes_down")):
+            self._writers.add(sink)
+            task = asyncio.create_task(self._pump(source, sink, name))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, name: str) -> None:
+        try:
+            while chunk := await source.read(64 * 1024 if self.bandwidth is None else 512):
+                if self.bandwidth is not None:
+                    await asyncio.sleep(len(chunk) / self.bandwidth)
+                if self.latency:
+                    await asyncio.sleep(self.latency)
+                if self.blackhole:
+                    self.counts["bytes_swallowed"] += len(chunk)
+                    continue
+                self.counts[name] += len(chunk)
+                sink.write(chunk)
+                await sink.drain()
+        except OSError:
+            self.counts["broken"] += 1
+        finally:
+            self._writers.discard(sink)
+            sink.close()

@@ -1,0 +1,212 @@
+"""The same histories at the TypeScript client, in Node and in Chromium, through a network that is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from steadcast.testing import FaultProxy
+from support.browser import chromium
+from support.histories import History, publish_paced, until
+from support.server import Server, event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parents[2]
+STORIES = ["away 2 s", "away 0.2 s", "killed", "both"]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    running = await asyncio.to_thread(Server(tmp_path).start)
+    yield running
+    running.__exit__()
+
+
+@pytest.fixture
+async def proxy(server: Server) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy("127.0.0.1", server.port) as between:
+        yield between
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
+
+
+async def away(proxy: FaultProxy, seconds: float) -> None:
+    await asyncio.sleep(1)
+    proxy.refusing = True
+    await proxy.cut()
+    await asyncio.sleep(seconds)
+    proxy.refusing = False
+
+
+async def killed(server: Server) -> None:
+    await asyncio.sleep(1.5)
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+
+
+async def happen(story: str, server: Server, proxy: FaultProxy, history: History) -> None:
+    happenings = [publish_paced(server.url, "orders", history)]
+    if story.startswith("away"):
+        happenings.append(away(proxy, float(story.split()[1])))
+    else:
+        happenings.append(killed(server))
+    if story == "both":
+        happenings.append(away(proxy, 2))
+    await asyncio.gather(*happenings)
+    assert len(history.acked) == 200
+
+
+class NodeSubscriber:
+    """The TypeScript client in a Node process."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.told: list[Any] = []
+        self.states: list[str] = []
+
+    async def follow(self, url: str) -> None:
+        node = shutil.which("node") or str(ROOT / ".venv" / "bin" / "node")
+        script = ROOT / "clients" / "js" / "tests" / "node_subscriber.mjs"
+        self.process = await asyncio.create_subprocess_exec(
+            node, script, url, "orders", '"start"', stdout=subprocess.PIPE
+        )
+        self.task = asyncio.create_task(self._read())
+        await until(lambda: "live" in self.states, what="the client is live")
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            said = json.loads(line)
+            if "id" in said:
+                self.history.applied.append(said["id"])
+            elif "told" in said:
+                self.told.append(said["told"])
+            else:
+                self.states.append(said["state"])
+
+    async def end(self) -> None:
+        self.process.terminate()
+        assert await self.process.wait() == 0
+        await self.task
+
+
+@pytest.mark.parametrize("story", STORIES)
+async def test_in_node_nothing_is_lost_doubled_or_reordered(
+    server: Server, proxy: FaultProxy, story: str
+) -> None:
+    node = NodeSubscriber()
+    await node.follow(proxy.url)
+    await happen(story, server, proxy, node.history)
+    await until(lambda: node.history.complete, what="every acked event is applied")
+    await node.end()
+    node.history.check()
+    assert node.told == []
+
+
+FOLLOW = """() => {
+  window.applied = [];
+  window.told = [];
+  window.socketClient.subscribe("orders", {
+    from: "start",
+    onEvent: ({ id }) => { window.applied.push(id); },
+    onTold: (notice) => { window.told.push(notice); },
+  });
+}"""
+
+
+async def applied(page: Page) -> list[str]:
+    found: list[str] = await page.evaluate("window.applied")
+    return found
+
+
+async def until_applied(page: Page, history: History, within: float = 20.0) -> None:
+    deadline = asyncio.get_running_loop().time() + within
+    while not history.complete:
+        assert asyncio.get_running_loop().time() < deadline, "every acked event is applied: not in time"
+        await asyncio.sleep(0.1)
+        history.applied = await applied(page)
+
+
+@pytest.mark.parametrize("story", STORIES)
+async def test_in_chromium_nothing_is_lost_doubled_or_reordered(
+    browser: Browser, server: Server, proxy: FaultProxy, story: str
+) -> None:
+    page = await browser.new_page()
+    await page.goto(proxy.url)
+    await page.wait_for_function("window.socketClient?.connected")
+    await page.evaluate(FOLLOW)
+    history = History()
+    await happen(story, server, proxy, history)
+    await until_applied(page, history)
+    history.check()
+    assert await page.evaluate("window.told") == []
+
+
+async def test_a_reloaded_page_shows_the_last_events_again_and_goes_on(
+    browser: Browser, server: Server
+) -> None:
+    page = await browser.new_page()
+    server.publish("orders", *[event(n) for n in range(20)])
+    await page.goto(f"{server.url}/?stream=orders")
+    await page.wait_for_selector('[data-testid="row"] >> nth=19')
+    await page.reload()
+    await page.wait_for_selector('[data-testid="row"] >> nth=19')
+    server.publish("orders", *[event(n) for n in range(20, 25)])
+    await page.wait_for_selector('[data-testid="row"] >> nth=24')
+    assert await page.locator('[data-testid="row"]').count() == 25
+    assert await page.locator('[data-testid="lost"]').inner_text() in {"0", "lost 0"}
+
+
+PERSIST = """() => {
+  window.applied = [];
+  window.socketClient.subscribe("orders", {
+    from: "end", persist: "test",
+    onEvent: ({ id }) => { window.applied.push(id); },
+  });
+}"""
+
+
+async def test_a_kept_cursor_resumes_after_a_reload_and_a_duplicated_tab_does_not_share_it(
+    browser: Browser, server: Server
+) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(server.url)
+    await page.wait_for_function("window.socketClient?.connected")
+    await page.evaluate(PERSIST)
+    await asyncio.sleep(0.5)
+    server.publish("orders", event(1), event(2))
+    await page.wait_for_function("window.applied.length === 2")
+    await asyncio.sleep(0.5)
+    session = await page.evaluate("JSON.stringify(Object.entries(sessionStorage))")
+    await page.goto("about:blank")
+    server.publish("orders", event(3))
+    await page.goto(server.url)
+    await page.wait_for_function("window.socketClient?.connected")
+    await page.evaluate(PERSIST)
+    await page.wait_for_function("window.applied.length === 1")
+    assert await applied(page) == ["e3"]
+    twin = await context.new_page()
+    await twin.add_init_script(f"for (const [k, v] of {session}) sessionStorage.setItem(k, v)")
+    await twin.goto(server.url)
+    await twin.wait_for_function("window.socketClient?.connected")
+    await twin.evaluate(PERSIST)
+    await asyncio.sleep(0.5)
+    server.publish("orders", event(4))
+    await twin.wait_for_function("window.applied.length === 1")
+    await page.wait_for_function("window.applied.length === 2")
+    assert await applied(twin) == ["e4"]
+    assert await applied(page) == ["e3", "e4"]
