@@ -49,6 +49,7 @@ class _In(Enum):
     MISS = auto()
     BLOCK = auto()
     FREE = auto()
+    RESTART = auto()
     CLOSE = auto()
 
 
@@ -59,6 +60,8 @@ TRANSITIONS: Final[dict[tuple[State, _In], State]] = {
     (State.LIVE, _In.BLOCK): State.LAGGING,
     (State.LAGGING, _In.BLOCK): State.LAGGING,
     (State.LAGGING, _In.FREE): State.REPLAYING,
+    (State.REPLAYING, _In.RESTART): State.REPLAYING,
+    (State.LAGGING, _In.RESTART): State.LAGGING,
     **{(state, _In.CLOSE): State.CLOSED for state in State},
 }
 
@@ -124,6 +127,8 @@ class Group:
         full = [flow for flow in self.flows if not flow.allows(total, total_bytes)]
         for flow in full:
             flow.block()
+            # With nothing unacked no ack would come to free it: it reads on in pages that fit.
+            flow.settle()
         self._set_floors()
         return full
 
@@ -132,7 +137,8 @@ class Group:
         self.position = upto
         self.events += events
         self.bytes += size
-        self._marks.append(Mark(upto, self.events, self.bytes, now))
+        if events:
+            self._marks.append(Mark(upto, self.events, self.bytes, now))
         if len(self._marks) > 4 * WINDOW_EVENTS:
             del self._marks[: -2 * WINDOW_EVENTS]
 
@@ -257,7 +263,9 @@ class Flow:
         """Note that a page that ends at `upto` was written."""
         if self.state is not State.REPLAYING:
             raise IllegalInput(f"a page while {self.state.value}", stream=self.session.stream)
-        self.epoch, self.sent = epoch, upto
+        if epoch != self.epoch:
+            self.restart(epoch, 0)
+        self.sent = upto
         self._own = Mark(upto, self._own.events + events, self._own.bytes + size, now)
         if events:
             self._marks.append(self._own)
@@ -282,16 +290,27 @@ class Flow:
         """Go back to the log: the group's batches have a gap."""
         self._move(_In.MISS)
         self._leave()
+        self.settle()
 
     def restart(self, epoch: str, after: int) -> None:
-        """Go on in another epoch; the subscriber sees it in the next batch and asks."""
+        """Go on in another epoch; the subscriber sees it in the next batch and asks.
+
+        What was unacked is forgotten: no ack of the old epoch counts any more.
+        """
+        self._move(_In.RESTART)
         self.epoch, self.sent = epoch, after
-        self.acked = after
+        self.acked, self.acked_at = after, float("-inf")
         self._acked_mark = self._own
         self._marks.clear()
+        self.settle()
 
     def skip(self, epoch: str, after: int) -> None:
-        """Go on above what retention took; the subscriber sees the gap in the next batch and asks."""
+        """Go on above what retention took; the subscriber sees the gap in the next batch and asks.
+
+        A session that ended while its page was being read has nothing to skip any more.
+        """
+        if self.state is State.CLOSED:
+            return
         if epoch != self.epoch:
             self.restart(epoch, after)
         elif self.state is not State.LIVE:
