@@ -35,6 +35,18 @@ class History:
     undelivered: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Track:
+    """Where a subscriber stands in a lane, and which ranges it was told to be lost."""
+
+    epoch: str
+    at: int
+    told: list[tuple[int, int]] = field(default_factory=list)
+
+    def was_told(self, offset: int) -> bool:
+        return any(first <= offset <= last for first, last in self.told)
+
+
 class Checker:
     """Reads a history and lists every violation in words."""
 
@@ -70,45 +82,40 @@ class Checker:
 
     def _subscriber(self, seen: Seen) -> None:
         """P2 and P3: each lane in order, each event once, nothing missing that wasn't told."""
-        cursors: dict[Lane, tuple[str, int]] = {}
+        lanes: dict[Lane, Track] = {}
         for kind, lane, *rest in seen.entries:
-            match kind:
-                case "start" | "reset":
-                    cursors[lane] = (rest[0], rest[1])
-                case "trimmed":
-                    first, last = rest
-                    epoch, at = cursors[lane]
-                    if first > at + 1:
-                        self._say(
-                            f"P3: {seen.name} {lane}: lost {first}-{last} was told, but it stood at {at}"
-                        )
-                    cursors[lane] = (epoch, max(at, last))
-                case "applied" | "passed_over":
-                    self._moved(seen, kind, lane, cursors, *rest)
-        self._reached_the_head(seen, cursors)
-
-    def _moved(
-        self, seen: Seen, kind: str, lane: Lane, cursors: dict[Lane, tuple[str, int]], *rest: Any
-    ) -> None:
-        epoch, offset, event_id = rest
-        known, at = cursors[lane]
-        if epoch != known:
-            self._say(f"P3: {seen.name} {lane}: {kind} {offset} of {epoch} while in {known}")
-        elif offset <= at:
-            self._say(f"P2: {seen.name} {lane}: {kind} {offset} again or too late, it stood at {at}")
-        elif missing := [o for o in self.history.logs[epoch][lane] if at < o < offset]:
-            self._say(f"P2: {seen.name} {lane}: {missing[:5]} missing before {offset}")
-        if self.history.logs[epoch][lane].get(offset) != event_id:
-            self._say(f"P2: {seen.name} {lane}: {event_id} at {offset} is not what the log holds")
-        cursors[lane] = (epoch, max(offset, at) if epoch == known else offset)
-
-    def _reached_the_head(self, seen: Seen, cursors: dict[Lane, tuple[str, int]]) -> None:
+            if kind in {"start", "reset"}:
+                lanes[lane] = Track(rest[0], rest[1])
+            elif kind == "trimmed":
+                lanes[lane].told.append((rest[0], rest[1]))
+            else:
+                self._moved(f"{seen.name} {lane}", kind, lanes[lane], self.history.logs[rest[0]][lane], *rest)
         if seen.name in self.history.undelivered:
             self._say(f"P2: {seen.name} {self.history.undelivered[seen.name]}")
-        for lane, (epoch, at) in cursors.items():
-            final, head = self.history.final_epoch, self.history.heads.get(lane, 0)
-            if epoch != final or at < head:
-                self._say(f"P2: {seen.name} {lane}: ended at {epoch}:{at}, the head is {final}:{head}")
+        for lane, track in lanes.items():
+            self._reached_the_head(f"{seen.name} {lane}", lane, track)
+
+    def _moved(self, who: str, kind: str, track: Track, log: dict[int, str], *rest: Any) -> None:
+        epoch, offset, event_id = rest
+        if epoch != track.epoch:
+            self._say(f"P3: {who}: {kind} {offset} of {epoch} while in {track.epoch}")
+            return
+        if offset <= track.at:
+            self._say(f"P2: {who}: {kind} {offset} again or too late, it stood at {track.at}")
+        if track.was_told(offset):
+            self._say(f"P3: {who}: {kind} {offset}, which was told to be lost")
+        if missing := [o for o in log if track.at < o < offset and not track.was_told(o)]:
+            self._say(f"P2: {who}: {missing[:5]} missing before {offset}")
+        if log.get(offset) != event_id:
+            self._say(f"P2: {who}: {event_id} at {offset} is not what the log holds")
+        track.at = max(track.at, offset)
+
+    def _reached_the_head(self, who: str, lane: Lane, track: Track) -> None:
+        final, head = self.history.final_epoch, self.history.heads.get(lane, 0)
+        if track.epoch != final:
+            self._say(f"P2: {who}: ended in {track.epoch}, the log is {final}")
+        elif left := [o for o in range(track.at + 1, head + 1) if not track.was_told(o)]:
+            self._say(f"P2: {who}: ended at {track.at}, {left[:5]} up to the head {head} are missing")
 
     def _windows(self) -> None:
         """P4 and P5: what is unacked is bounded."""

@@ -164,6 +164,8 @@ class Receiver:
         self._repairing = False
         for state in self._lanes.values():
             self.counts.cut_dropped += state.cut_inbox()
+            # A reset that waits is told by the next answer: the old cursor is asked about again.
+            state.reset = None
             state.ack_due = state.tail_due = state.tail = None
         return self._drain()
 
