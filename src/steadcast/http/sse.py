@@ -112,7 +112,9 @@ class Feed:
         if len(self._queue) >= QUEUE:
             self._torn = True
         else:
-            self._queue.append((frame.batch, self._context.feeds.lines(frame)))
+            # The lines are all that is written: the events themselves needn't wait with them.
+            bare = msgspec.structs.replace(frame.batch, events=())
+            self._queue.append((bare, self._context.feeds.lines(frame)))
         self._wake.set()
 
     def kick(self, error: SteadcastError) -> None:
@@ -183,6 +185,8 @@ class Feed:
                     await self._body(body[start : start + SLICE])
                     # A server waits for room before it writes: the empty write returns when there is some.
                     await self._body(b"")
+                    # A server that has room doesn't wait: others, and the news that the reader is gone, do.
+                    await asyncio.sleep(0)
             finally:
                 self._patience = None
                 park.cancel()
@@ -295,7 +299,7 @@ class Feed:
             if piece:
                 await self._give(piece)
             self._places[batch.lane] = upto
-            if self._session is None:
+            if self._session is None or self._end == "gone":
                 return  # parked meanwhile: the rest is read from the log again
             self._context.hub.take_ack(self, Ack(self._stream, batch.lane, batch.epoch, upto))
 
