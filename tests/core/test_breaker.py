@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -48,6 +49,13 @@ def test_failures_that_are_further_apart_than_the_window_leave_it_closed() -> No
     for now in range(0, 200, 6):
         fail(breaker, now)
     assert breaker.state is State.CLOSED
+
+
+def test_the_window_includes_its_end() -> None:
+    breaker = Breaker(failures=2, window=10)
+    fail(breaker, 0.0)
+    fail(breaker, 10.0)
+    assert breaker.state is State.OPEN
 
 
 def test_a_success_in_between_leaves_it_closed() -> None:
@@ -192,3 +200,4 @@ class BreakerModel(RuleBasedStateMachine):
 
 
 TestBreakerModel = BreakerModel.TestCase
+TestBreakerModel.settings = settings(stateful_step_count=30)

@@ -391,6 +391,28 @@ async def test_a_refusal_by_an_open_breaker_uses_up_no_attempt() -> None:
     assert len(await task) == 1
 
 
+async def test_a_breaker_that_opens_in_the_middle_of_a_round_spares_the_rest_its_attempt() -> None:
+    made = Stage(breaker=Breaker(failures=3))
+    made.engine.fail_appends()
+    for name in ("1", "2"):
+        await made.queued(event(name), stream=name)
+    await made.rounds(1)
+    assert made.cast.breaker.state is State.OPEN
+    assert made.cast.queue.stats["retried"] == 1
+    made.engine.heal()
+    await made.rounds(2)
+    assert made.cast.queue.stats["succeeded"] == 2
+
+
+async def test_an_open_breakers_refusal_is_no_attempt_of_a_dead_event_either() -> None:
+    made = Stage(breaker=Breaker(failures=1, open_for=Backoff(base=100, cap=100, spread=0)))
+    made.engine.fail_appends()
+    tasks = [await made.queued(event(name)) for name in ("tried", "spared")]
+    await made.rounds(16)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [outcome.fields["attempts"] for outcome in outcomes if isinstance(outcome, Abandoned)] == [1, 0]
+
+
 async def test_the_engine_is_found_again_without_any_traffic() -> None:
     made = Stage(breaker=Breaker(failures=1))
     made.engine.fail_appends()

@@ -182,6 +182,16 @@ async def test_a_disk_that_refuses_is_counted_and_made_up_for(engine: FaultyEngi
     assert path.read_bytes().count(b"\n") == 1
 
 
+async def test_what_is_in_the_file_is_not_written_again(engine: FaultyEngine, path: Path) -> None:
+    engine.go_away()
+    dead = store(engine, path)
+    for name in ("1", "2", "3"):
+        bury(dead, event(name))
+        await dead.save()
+        await dead.save()
+    assert path.read_bytes().count(b"\n") == 3
+
+
 async def test_half_a_write_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = DeadFile(tmp_path / "dead")
     file.append([b"one"])

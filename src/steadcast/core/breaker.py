@@ -108,10 +108,9 @@ class Breaker:
         elif len(self._failures) == self._limit and now - self._failures[0] <= self._window:
             self._open(now, _In.FAILED_OFTEN)
 
-    def released(self, now: float, permit: Permit) -> None:
+    def released(self, now: float, permit: Permit) -> None:  # noqa: ARG002 - see `succeeded`
         """Note that the permit's use said nothing about the engine; the next one may probe at once."""
         if not self._late(permit, "released") and self.state is State.HALF_OPEN:
-            self._until = now
             self._move(_In.PROBE_GONE)
 
     def retry_after(self, now: float) -> float:
