@@ -110,6 +110,7 @@ class SocketIOEventBroadcaster:
         self._buried = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._given_up: Counter[str] = Counter()
+        self._abandoned_told = 0
         self._closed = False
         if dead is not None:
             dead.append = self.append_once
@@ -299,10 +300,9 @@ class SocketIOEventBroadcaster:
         if count:
             self._tell(f"🔄 Processing {count} events from retry queue")
             await self._retry(retries)
-        if self._tell_given_up() or count:
-            stats = self.queue.stats
-            numbers = ", ".join(f"{name}: {stats[name]}" for name in ("queued", "retried", "succeeded"))
-            self._tell(f"📊 Retry queue stats - {numbers}")
+        self._tell_given_up()
+        if count or sum(self.queue.abandoned_by.values()) > self._abandoned_told:
+            self._tell_stats()
         if self.dead is not None and self.breaker.state is State.CLOSED:
             await self.dead.keep()
 
@@ -399,12 +399,17 @@ class SocketIOEventBroadcaster:
             self.dead.bury(held.stream, held.events, reason=reason, attempts=held.attempts, error=error)
             self._buried.set()
 
-    def _tell_given_up(self) -> bool:
+    def _tell_given_up(self) -> None:
         """Log once per round what was given up since the last one: a line per event would be a flood."""
         given_up, self._given_up = self._given_up, Counter()
         if given_up:
             log.warning("events were given up", **given_up)
-        return bool(given_up)
+
+    def _tell_stats(self) -> None:
+        stats = self.queue.stats
+        self._abandoned_told = stats["abandoned"]
+        numbers = ", ".join(f"{name}: {stats[name]}" for name in ("queued", "retried", "succeeded"))
+        self._tell(f"📊 Retry queue stats - {numbers}")
 
     @staticmethod
     def _tell(message: str) -> None:
