@@ -54,17 +54,34 @@ def test_the_oldest_of_all_streams_are_taken_in_order() -> None:
     assert numbers(buffer.send_oldest(3)) == [1, 2, 3]
 
 
+def test_nothing_younger_than_asked_for_is_taken() -> None:
+    buffer = filled(item(1), item(3), item(5))
+    assert numbers(buffer.send_batch(10, 1_000, before="00004")) == [1, 3]
+    buffer.settle({"00001", "00003"})
+    assert buffer.send_batch(10, 1_000, before="00004") == []
+    assert buffer.oldest() == "00005"
+
+
 def test_what_is_on_its_way_counts_towards_the_limits() -> None:
-    buffer = filled(*(item(number) for number in range(3)), max_events=3)
+    buffer = filled(*(item(number) for number in range(3)), max_events=4, max_bytes=50)
     buffer.send_batch(2, 1_000)
+    assert buffer.has_room(item(3, size=20))
+    assert not buffer.has_room(item(3, size=21))
     buffer.add(item(3))
-    assert buffer.is_over
+    assert not buffer.has_room(item(4, size=0))
 
 
-def test_the_oldest_normal_event_is_evicted_before_any_critical_one() -> None:
+def test_the_oldest_normal_event_is_given_up_before_any_critical_one() -> None:
     buffer = filled(item(1, critical=True), item(3, "b"), item(2), item(4, "b", critical=True))
-    gone = [buffer.evict() for _ in range(5)]
-    assert [each and int(each.id) for each in gone] == [2, 3, 1, 4, None]
+    newcomer = item(5, critical=True)
+    assert numbers([buffer.evict_for(newcomer) for _ in range(5)]) == [2, 3, 1, 4, 5]
+
+
+def test_a_normal_newcomer_does_not_push_out_critical_events() -> None:
+    buffer = filled(item(1, critical=True), item(2, critical=True))
+    newcomer = item(3)
+    assert buffer.evict_for(newcomer) is newcomer
+    assert len(buffer) == 2
 
 
 @given(
@@ -99,12 +116,9 @@ def test_nothing_is_lost_or_reordered_within_a_stream(actions: list[tuple[Any, .
                 assert buffer.settle(done) == len(done)
                 gone += done
             case ("evict",):
-                victim = buffer.evict()
-                gone += [victim.stamp] if victim else []
+                gone.append(buffer.evict_for(item(99_999, critical=True)).stamp)
             case _:
-                taken = buffer.take_oldest()
-                if taken:
-                    buffer.put_oldest(taken[0])
+                gone += [each.stamp for each in buffer.take_oldest()]
     left = [each for each in added if each.stamp not in gone]
     buffer.settle(())
     assert len(buffer) == len(left)

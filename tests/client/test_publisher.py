@@ -281,6 +281,24 @@ def test_overflow_keeps_the_order(server: FakeIngest, make: Callable[..., Publis
     assert server.ids() == texts(*range(200))
 
 
+def test_a_publisher_that_overflowed_once_finds_back_to_sending_directly(
+    server: FakeIngest, make: Callable[..., Publisher], tmp_path: Path
+) -> None:
+    server.then(Answer(delay=0.3))
+    publisher = make(buffer_limit=100, batch_events=100)
+    publish(publisher, *range(300))
+    server.wait(lambda: len(server.applied) == 300)
+    assert publisher.flush(20).acked == 300
+    spooled = Spool(str(tmp_path / "spool")).statistics()["accepted"]
+    assert spooled > 0
+    for number in range(300, 600):
+        publish(publisher, number)
+        wait_until(lambda: publisher.statistics()["pending"] < 100)
+    assert publisher.flush(20) == FlushResult(acked=600, spooled=0, pending=0, dropped=0)
+    assert server.ids() == texts(*range(600))
+    assert Spool(str(tmp_path / "spool")).statistics()["accepted"] == spooled
+
+
 def test_the_buffers_bytes_are_bounded_too(server: FakeIngest, make: Callable[..., Publisher]) -> None:
     server.rule = lambda _received: Answer(delay=30)
     publisher = make(buffer_bytes=10_000, spool=False)

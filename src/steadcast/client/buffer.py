@@ -15,7 +15,7 @@ class Buffer:
     """Events by stream, each stream oldest first, and those on their way. Not locked: its owner is.
 
     `away` is what was taken and is not yet settled; it counts towards the limits, so that putting it back
-    never exceeds them. Over a limit for a moment, the owner takes out the oldest until it isn't.
+    never exceeds them.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
@@ -30,25 +30,32 @@ class Buffer:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def is_over(self) -> bool:
-        """Tell whether a limit is exceeded."""
-        return bool(self._count) and (
-            self._count + len(self.away) > self.max_events or self.bytes + self._away_bytes > self.max_bytes
-        )
-
     def add(self, item: Outgoing) -> None:
         """Add the youngest event."""
         self._streams.setdefault(item.stream, deque()).append(item)
         self._grown(item)
 
-    def send_batch(self, max_events: int, max_bytes: int) -> list[Outgoing]:
-        """Take events of one stream, the one whose turn is oldest, and hold them as `away`."""
+    def has_room(self, item: Outgoing) -> bool:
+        """Tell whether one more event keeps the limits."""
+        return (
+            self._count + len(self.away) < self.max_events
+            and self.bytes + self._away_bytes + len(item.body) <= self.max_bytes
+        )
+
+    def oldest(self) -> str | None:
+        """Give the stamp of the oldest event that waits."""
+        return self._streams[self._oldest_stream()][0].stamp if self._streams else None
+
+    def send_batch(self, max_events: int, max_bytes: int, before: str | None = None) -> list[Outgoing]:
+        """Take events of one stream, the one whose turn is oldest, and hold them as `away`.
+
+        With `before`, a stamp, only what is older than that.
+        """
         batch: list[Outgoing] = []
         if self._streams:
             items = self._streams[self._oldest_stream()]
             size = 0
-            while items and len(batch) < max_events:
+            while items and len(batch) < max_events and (before is None or items[0].stamp < before):
                 size += len(items[0].body) + 1
                 if batch and size > max_bytes:
                     break
@@ -72,23 +79,17 @@ class Buffer:
         """Take the oldest event of all (a list of one, or of none)."""
         return [self._pop(self._streams[self._oldest_stream()])] if self._streams else []
 
-    def put_oldest(self, item: Outgoing) -> None:
-        """Put back what `take_oldest` took."""
-        self._streams.setdefault(item.stream, deque()).appendleft(item)
-        self._grown(item)
-
-    def evict(self) -> Outgoing | None:
-        """Give up the oldest normal event, or the oldest of all where every one is critical."""
-        normal = [
-            item
-            for each in self._streams.values()
-            if (item := next((i for i in each if not i.critical), None))
-        ]
+    def evict_for(self, newcomer: Outgoing) -> Outgoing:
+        """Give up the oldest normal event, be it the newcomer, or the oldest of all if all are critical."""
+        normal = [item for each in self._streams.values() if (item := _first_normal(each))]
+        if not newcomer.critical:
+            normal.append(newcomer)
         if not normal:
-            return next(iter(self.take_oldest()), None)
+            return next(iter(self.take_oldest()), newcomer)
         victim = min(normal, key=lambda item: item.stamp)
-        self._streams[victim.stream].remove(victim)
-        self._shrunk(victim)
+        if victim is not newcomer:
+            self._streams[victim.stream].remove(victim)
+            self._shrunk(victim)
         return victim
 
     def _hold(self, items: list[Outgoing]) -> list[Outgoing]:
@@ -113,3 +114,7 @@ class Buffer:
         self.bytes -= len(item.body)
         if not self._streams[item.stream]:
             del self._streams[item.stream]
+
+
+def _first_normal(items: deque[Outgoing]) -> Outgoing | None:
+    return next((item for item in items if not item.critical), None)

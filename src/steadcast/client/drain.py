@@ -67,11 +67,19 @@ class Drain:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._line: list[str] = []
-        self._held: Pair | None = None
 
-    def step(self, timeout: float = _REQUEST_TIMEOUT) -> Step:
-        """Send the oldest group; over after `timeout` seconds. Raises OSError where the disk refuses."""
-        group = self._next_group()
+    def head(self) -> str | None:
+        """Give the name of the oldest entry, None where there is none; raises OSError."""
+        if not self._line:
+            self._line = self.spool.names()[::-1]
+        return self._line[-1] if self._line else None
+
+    def step(self, timeout: float = _REQUEST_TIMEOUT, before: str | None = None) -> Step:
+        """Send the oldest group; over after `timeout` seconds. Raises OSError where the disk refuses.
+
+        With `before`, a stamp or name, only what is older than that.
+        """
+        group = self._next_group(before) if self.head() is not None else []
         if not group:
             return Step(EMPTY)
         deadline = time.monotonic() + timeout
@@ -125,7 +133,6 @@ class Drain:
     def forget(self) -> None:
         """List anew at the next step: something older may have come in meanwhile."""
         self._line = []
-        self._held = None
 
     def _step_or_trouble(self, timeout: float) -> Step:
         try:
@@ -134,30 +141,26 @@ class Drain:
             self.forget()
             return Step(STOPPED, Outcome(TEMPORARY, code="spool_failed", detail=str(error)))
 
-    def _next_group(self) -> list[Pair]:
-        if not self._line and self._held is None:
-            self._line = self.spool.names()[::-1]
-        first = self._pull()
+    def _next_group(self, before: str | None) -> list[Pair]:
+        first = self._pull(before)
         if first is None:
             return []
         group = [first]
         size = len(first[1].body)
         while _is_event(first[1]) and len(group) < self._max_events:
-            following = self._pull()
+            following = self._pull(before)
             if following is None:
                 break
-            size += len(following[1].body) + 1
-            if not _is_event(following[1]) or following[1].path != first[1].path or size > self._max_bytes:
-                self._held = following
+            name, request = following
+            size += len(request.body) + 1
+            if not _is_event(request) or request.path != first[1].path or size > self._max_bytes:
+                self._line.append(name)
                 break
             group.append(following)
         return group
 
-    def _pull(self) -> Pair | None:
-        if self._held is not None:
-            held, self._held = self._held, None
-            return held
-        while self._line:
+    def _pull(self, before: str | None) -> Pair | None:
+        while self._line and (before is None or self._line[-1] < before):
             name = self._line.pop()
             request = self.spool.take(name)
             if request is not None:

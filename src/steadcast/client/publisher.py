@@ -22,7 +22,6 @@ from steadcast.client.drain import (
     EVENT_TYPE,
     MAX_GROUP_BYTES,
     MAX_GROUP_EVENTS,
-    STOPPED,
     Drain,
     batch_body,
 )
@@ -71,9 +70,9 @@ class Publisher:
     `publish` puts the event into a buffer (at most `buffer_limit` events and `buffer_bytes`) and returns; a
     background thread sends what has gathered, up to 1,000 events or 1 MiB a request, per stream in order.
     When the server fails for now, everything goes to the spool, and is sent oldest first when it is back.
-    A full buffer moves its oldest event to the spool within `publish` (one fsync); where there is no spool
-    or the disk refuses, it drops the oldest normal one. A full spool drops its oldest normal entry. Each
-    drop is counted by its reason: published = acked + spooled + pending + dropped.
+    While the buffer is full, `publish` writes to the spool itself (one fsync); where there is no spool or
+    the disk refuses, the oldest normal event in the buffer is dropped. A full spool drops its oldest normal
+    entry. Each drop is counted by its reason: published = acked + spooled + pending + dropped.
 
     `token` defaults to `STEADCAST_TOKEN`; `source` to `//host/program`. `spool` is a folder, a `Spool`, True
     for the default folder of this server, or False for none; a `Spool` object serves one publisher.
@@ -145,8 +144,7 @@ class Publisher:
             if self._stopping:
                 self._spool_or_drop([item])
             else:
-                self._buffer.add(item)
-                self._fit()
+                self._hold(item)
                 self._start()
                 self._state.notify_all()
         return item.id
@@ -235,7 +233,8 @@ class Publisher:
         return not self._own or self._failed_attempt > attempts
 
     def _drop(self, reason: str, count: int = 1) -> None:
-        self._dropped[reason] += count
+        if count:
+            self._dropped[reason] += count
 
     def _left_spool(self, name: str, outcome: str) -> None:
         with self._state:
@@ -250,15 +249,19 @@ class Publisher:
 
     # Buffer to spool
 
-    def _fit(self) -> None:
-        """Bring the buffer back within its limits (under the lock)."""
-        while self._buffer.is_over:
-            oldest = self._buffer.take_oldest()
-            if self._to_spool(oldest):
-                continue
-            self._buffer.put_oldest(oldest[0])
-            if self._buffer.evict() is not None:
+    def _hold(self, item: Outgoing) -> None:
+        """Take an event into the buffer, or the spool while the buffer is full (under the lock)."""
+        if not self._buffer.has_room(item) and self._may_spool() and self._to_spool([item]):
+            return
+        while not self._buffer.has_room(item):
+            if self._buffer.evict_for(item) is item:
                 self._drop(OVERFLOW)
+                return
+            self._drop(OVERFLOW)
+        self._buffer.add(item)
+
+    def _may_spool(self) -> bool:
+        return self._spool is not None and time.monotonic() >= self._disk_trouble_until
 
     def _spool_or_drop(self, items: Sequence[Outgoing]) -> None:
         """Leave nothing in memory (under the lock): nobody sends it any more."""
@@ -315,20 +318,40 @@ class Publisher:
             while not self._stopping:
                 now = time.monotonic()
                 if self._retry_at is not None and now < self._retry_at:
-                    if self._buffer and self._spool is not None and now >= self._disk_trouble_until:
+                    if self._buffer and self._may_spool():
                         return self._spill
                     self._state.wait(self._retry_at - now)
-                elif self._backlog:
+                elif self._backlog or self._buffer:
                     self._attempts += 1
-                    return self._drain_step
-                elif self._buffer:
-                    self._attempts += 1
-                    self._buffer.send_batch(self._batch_events, self._batch_bytes)
-                    return self._send_batch
+                    return self._send_oldest
                 elif not self._state.wait(_IDLE):
                     # Nobody published for a while: time for what other programs left in the same spool.
                     self._backlog = self._spool is not None
         return None
+
+    def _send_oldest(self) -> None:
+        """Send what is oldest, in the spool or in the buffer: what overflowed lies between the two."""
+        with self._state:
+            backlog, spills = self._backlog, self._spills
+        head = self._spool_head() if backlog else None
+        with self._state:
+            if head is None:
+                self._caught_up(spills)
+            batch = self._buffer.send_batch(self._batch_events, self._batch_bytes, head)
+            oldest = self._buffer.oldest()
+        if batch:
+            self._send_batch()
+        elif head is not None:
+            self._drain_step(oldest)
+
+    def _caught_up(self, spills: int) -> None:
+        if not self._backlog or self._spills != spills:
+            return
+        self._backlog = False
+        # Ours that are gone without us were taken on by another drainer.
+        self._counts["handed_over"] += len(self._own)
+        self._own.clear()
+        self._state.notify_all()
 
     def _send_batch(self) -> None:
         deadline = time.monotonic() + self._timeout
@@ -368,30 +391,32 @@ class Publisher:
         except OSError:
             self._counts["spool_errors"] += 1
 
-    def _drain_step(self) -> None:
+    def _spool_head(self) -> str | None:
         assert self._drain is not None  # noqa: S101 - a backlog is only ever said of a spool
-        with self._state:
-            spills = self._spills
         try:
-            step = self._drain.step(self._timeout)
+            return self._drain.head()
         except OSError as error:
-            _log.warning("the spool can't be read: %s", error)
-            self._drain.forget()
-            with self._state:
-                self._counts["spool_errors"] += 1
-                self._backlog = False  # what can't be read must not hold up what can be sent
+            self._cannot_read(error)
+            return None
+
+    def _drain_step(self, before: str | None) -> None:
+        assert self._drain is not None  # noqa: S101 - see above
+        try:
+            step = self._drain.step(self._timeout, before)
+        except OSError as error:
+            self._cannot_read(error)
             return
         with self._state:
-            if step.kind == EMPTY:
-                self._backlog = self._spills != spills
-                if not self._backlog:
-                    # Ours that are gone without us were taken on by another drainer.
-                    self._counts["handed_over"] += len(self._own)
-                    self._own.clear()
-            else:
+            if step.kind != EMPTY:
                 self._counts["requests"] += 1
-                self._heard(step.outcome if step.kind == STOPPED else None)
+                self._heard(step.outcome)
             self._state.notify_all()
+
+    def _cannot_read(self, error: OSError) -> None:
+        _log.warning("the spool can't be read: %s", error)
+        with self._state:
+            self._counts["spool_errors"] += 1
+            self._backlog = False  # what can't be read must not hold up what can be sent
 
     def _heard(self, stopped: Outcome | None) -> None:
         if stopped is None:
@@ -400,6 +425,8 @@ class Publisher:
             self._failed_in_a_row = 0
             self._retry_at = None
             return
+        if self._drain is not None:
+            self._drain.forget()  # what failed goes to the spool, before what is listed
         if not self._failed_in_a_row:
             _log.warning("the server is away: %s", stopped.reason)
         self._failed_in_a_row += 1
