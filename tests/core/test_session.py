@@ -152,6 +152,42 @@ def test_the_floor_of_bytes_is_kept_beside_that_of_events() -> None:
     assert spread(group, 1, 1) == [fresh]
 
 
+def test_when_the_fullest_flow_is_out_the_floor_is_that_of_the_next() -> None:
+    group = group_at()
+    first = live(group)
+    spread(group, 500)
+    second = live(group)
+    spread(group, 100)
+    third = live(group)
+    assert spread(group, 425) == [first]
+    assert spread(group, 499) == []
+    assert spread(group, 1) == [second]
+    assert third.state is State.LIVE
+
+
+def test_when_the_flow_with_most_bytes_is_out_the_floor_is_that_of_the_next() -> None:
+    group = group_at()
+    first = live(group)
+    spread(group, 1, 500_000)
+    second = live(group)
+    spread(group, 1, 100_000)
+    third = live(group)
+    assert spread(group, 1, WINDOW_BYTES - 600_000 + 1) == [first]
+    assert spread(group, 1, 500_000 - 1) == []
+    assert spread(group, 1, 1) == [second]
+    assert third.state is State.LIVE
+
+
+def test_a_flow_that_is_just_full_stays_while_a_fuller_one_leaves() -> None:
+    group = group_at()
+    fuller = live(group)
+    spread(group, 1, 1)
+    full = live(group)
+    assert spread(group, WINDOW_EVENTS, WINDOW_BYTES) == [fuller]
+    assert full.unacked == (WINDOW_EVENTS, WINDOW_BYTES)
+    assert full.state is State.LIVE
+
+
 def test_a_flow_that_joins_an_empty_group_sets_its_floor_anew() -> None:
     group = group_at()
     gone = live(group)
@@ -253,6 +289,12 @@ def test_a_resume_frees_only_flows_that_have_room() -> None:
     flow.session.resume()
     assert flow.state is State.LAGGING
     assert flow.session.flows[CRITICAL].state is State.REPLAYING
+
+
+def test_a_resume_leaves_a_live_flow_where_it_is() -> None:
+    flow = live(group_at())
+    flow.session.resume()
+    assert flow.state is State.LIVE
 
 
 def test_pausing_after_one_lane_is_over_touches_only_the_other() -> None:
@@ -376,6 +418,32 @@ def test_a_lagging_client_is_overdue_by_what_its_group_wrote() -> None:
     flow.session.pause()
     assert not flow.overdue(139.9)
     assert flow.overdue(140)
+
+
+def test_a_client_that_acked_all_before_it_lagged_is_not_overdue() -> None:
+    group = group_at()
+    flow = live(group)
+    spread(group, 1, now=100)
+    flow.take_ack(101, "e1", 1)
+    flow.session.pause()
+    assert not flow.overdue(1_000)
+
+
+def test_a_flow_that_leaves_takes_only_what_was_written_to_it() -> None:
+    group = group_at()
+    spread(group, 2, 20, now=90)
+    spread(group, 2, 20, now=91)
+    flow = flow_at(1)
+    flow.wrote(100, "e1", 4, 3, 30)
+    flow.join(group)
+    spread(group, 2, 20, now=101)
+    flow.session.pause()
+    assert flow.unacked == (5, 50)
+    assert not flow.overdue(139.9)
+    assert flow.take_ack(102, "e1", 4)
+    assert flow.unacked == (2, 20)
+    assert flow.take_ack(103, "e1", 6)
+    assert flow.unacked == (0, 0)
 
 
 def test_a_batch_without_events_is_never_overdue() -> None:

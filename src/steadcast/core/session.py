@@ -249,8 +249,8 @@ class Flow:
 
     @property
     def page_limit(self) -> int:
-        """The most events that the next page may have."""
-        return min(PAGE_EVENTS, self._window.events - self.unacked[0])
+        """The most events that the next page may have: a flow with room has it for a whole page."""
+        return min(PAGE_EVENTS, self._window.events)
 
     @property
     def wants_page(self) -> bool:
