@@ -67,6 +67,9 @@ class FlushResult:
 class Publisher:
     """Publishes from synchronous code. Thread-safe; after a fork the child starts empty.
 
+    What is in memory is lost with a killed process: `flush` tells what is acked or on disk. A program that
+    just ends waits for at most EXIT_SECONDS and leaves the rest in the spool.
+
     `publish` puts the event into a buffer (at most `buffer_limit` events and `buffer_bytes`) and returns; a
     background thread sends what has gathered, up to 1,000 events or 1 MiB a request, per stream in order.
     When the server fails for now, everything goes to the spool, and is sent oldest first when it is back.
