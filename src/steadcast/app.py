@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import socket
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import socketio
@@ -13,17 +14,20 @@ import structlog
 
 from steadcast import wire
 from steadcast.config import Settings
+from steadcast.core.backoff import Backoff
+from steadcast.core.retry import RetryQueue
 from steadcast.core.session import Window
 from steadcast.engines import open_engine
 from steadcast.engines.base import Retention
 from steadcast.errors import SteadcastError
 from steadcast.http import access
 from steadcast.http.app import build
-from steadcast.http.context import Context
+from steadcast.http.context import Context, Limits
 from steadcast.hub import Hub, Timing
-from steadcast.socketio.broadcaster import SocketIOEventBroadcaster
+from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.codec import JsonPacket
 from steadcast.socketio.connections import ConnectionEventHandler
+from steadcast.socketio.dead import DeadEvents
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
 
@@ -105,8 +109,12 @@ class Steadcast:
             window=Window(self.settings.window_events, self.settings.window_bytes),
             timing=Timing(ack_overdue=self.settings.ack_overdue),
         )
+        self.dead = DeadEvents(self.engine, path=self._dead_file())
         self.broadcaster = SocketIOEventBroadcaster(
-            self.hub.append, retry_interval=self.settings.retry_interval
+            self.hub.append,
+            retry_interval=self.settings.retry_interval,
+            queue=_retry_queue(self.settings),
+            dead=self.dead,
         )
         self.connections = ConnectionEventHandler(
             self.hub,
@@ -145,6 +153,7 @@ class Steadcast:
             if not self._started:
                 await self._open_engine()
                 await self.hub.start()
+                await self.dead.start()
                 self.broadcaster.start()
                 self.connections.start()
                 self._started = True
@@ -267,9 +276,20 @@ class Steadcast:
             token=settings.token,
             base_path=settings.base_path,
             allowed_hosts=tuple(settings.allowed_hosts),
+            dead=self.dead,
+            limits=Limits(handler_timeout=settings.handler_timeout),
             publish=self.broadcaster.append_once,
+            server_url=settings.server_url,
             stats=self._stats,
         )
+
+    def _dead_file(self) -> Path | None:
+        """Name the file for dead events: as it is set, else beside a SQLite log, else none."""
+        if self.settings.dead_file is not None:
+            return self.settings.dead_file.absolute()
+        if isinstance(self._given, str) and self._given.startswith("sqlite:///"):
+            return Path(f"{self._given.removeprefix('sqlite:///')}.dead").absolute()
+        return None
 
     def _stats(self) -> dict[str, object]:
         return {
@@ -285,6 +305,16 @@ class Steadcast:
             token=token if isinstance(token, str) else None,
             cookie=environ.get("HTTP_COOKIE"),
         )
+
+
+def _retry_queue(settings: Settings) -> RetryQueue[Held]:
+    delays = Backoff(base=settings.retry_delay, cap=settings.retry_delay_max, spread=0.0)
+    return RetryQueue(
+        max_retries=settings.max_retries,
+        backoff=delays,
+        age_limit=settings.retry_age_limit,
+        max_size=settings.retry_queue_size,
+    )
 
 
 def _retention(settings: Settings) -> Retention:

@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     engine: str = "sqlite:///steadcast.db"
     token: str | None = None
     allowed_hosts: list[str] = []
+    server_url: str | None = None
+    dead_file: Path | None = None
     certfile: Path | None = None
     keyfile: Path | None = None
     node: str | None = None
@@ -48,6 +50,11 @@ class Settings(BaseSettings):
     handler_timeouts: dict[str, float | None] = {}
 
     retry_interval: float = Field(default=2.0, gt=0)
+    max_retries: int = Field(default=3, ge=1)
+    retry_delay: float = Field(default=1.0, gt=0)
+    retry_delay_max: float = Field(default=8.0, gt=0)
+    retry_age_limit: float = Field(default=30.0, gt=0)
+    retry_queue_size: int = Field(default=1_000, ge=1)
     drain_limit: float = Field(default=10.0, gt=0)
 
     @classmethod

@@ -68,7 +68,7 @@ def test_every_error_status_is_a_problem_and_every_status_of_the_tree_is_known()
     tree = {int(status) for status in STATUS_BY_CODE.values()} | {
         int(status) for _, status in STATUS_BY_CLASS
     }
-    assert tree - known == {404, 405}, "which are about paths that the document doesn't have"
+    assert tree - known == {405}, "which is about methods that the document doesn't have"
 
 
 def test_what_is_served_is_this_document(client: Client) -> None:

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from steadcast.errors import SteadcastError
-from steadcast.http import access, ingest, reads, sse, status
+from steadcast.http import access, dead, ingest, reads, sse, status
 from steadcast.http.dashboard import Dashboard
 from steadcast.http.edge import Edge
 from steadcast.http.problems import on_error, on_http_exception
@@ -43,6 +43,9 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/streams", reads.streams),
     Endpoint("POST", "/v1/hooks/claude", ingest.claude_hook),
     Endpoint("POST", "/api/events", ingest.mpm),
+    Endpoint("GET", "/v1/dead", dead.listing),
+    Endpoint("POST", "/v1/dead/{id}/redrive", dead.redrive),
+    Endpoint("DELETE", "/v1/dead/{id}", dead.drop),
     Endpoint("POST", "/v1/login", access.login, open=True),
     Endpoint("POST", "/v1/logout", access.logout, open=True),
     Endpoint("GET", "/v1/stats", status.stats),

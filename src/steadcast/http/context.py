@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
+    from steadcast.http.dead import DeadStore
     from steadcast.hub import Hub
 
     Publish = Callable[[str, list[Event]], Awaitable[list[Receipt]]]
@@ -60,6 +61,7 @@ class Limits:
 class Context:
     """The surroundings of the HTTP routes.
 
+    `dead` keeps the dead events, where somebody does;
     `publish` appends events and answers with their receipts, the hub's `append` where it is None;
     `ready` lists in words what keeps the server from serving, where it is None an append is probed;
     `stats` gives what the application adds to `/v1/stats` and, its numbers, to `/metrics`;
@@ -77,6 +79,7 @@ class Context:
     server_url: str | None = None
     limits: Limits = field(default_factory=Limits)
     publish: Publish | None = None
+    dead: DeadStore | None = None
     ready: Ready | None = None
     stats: Stats = field(default=dict[str, object])
     wall: Callable[[], float] = time.time

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from steadcast.event import Receipt  # noqa: TC001 - msgspec reads the annotations at run time
+from steadcast.http.dead import DeadListing, Redriven
 from steadcast.http.problems import MEDIA_TYPE as PROBLEM
 from steadcast.http.reads import NDJSON, Page, Streams
 from steadcast.http.sse import MEDIA_TYPE as EVENTS
@@ -79,6 +80,7 @@ _STREAM: Final[Spec] = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
 }
+_DEAD: Final[Spec] = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _CE_ID: Final[Spec] = {
     "name": "ce-id",
     "in": "header",
@@ -96,6 +98,7 @@ _WORDS: Final = {
     "400": "Something in the request is not valid; `code` and `field` say what.",
     "401": "The token is missing or wrong.",
     "403": "A page of another origin may not do this.",
+    "404": "There is no dead event with this id.",
     "408": "The body did not come in time.",
     "409": "The id was used for another event (`id_conflict`).",
     "410": "The position can't be read: `trimmed` with the range `lost`, or `reset` with the new epoch.",
@@ -136,6 +139,12 @@ def _paths() -> Spec:
         "/v1/streams/{stream}/events": {"parameters": [_STREAM], "post": _publish(), "get": _page()},
         "/v1/streams/{stream}/sse": {"parameters": [_STREAM], "get": _feed()},
         "/v1/streams": {"get": _read("The streams: heads, sizes, retention", _ref(JSON, "Streams"))},
+        "/v1/dead": {"get": _read("What was given up after its retries", _ref(JSON, "DeadListing"))},
+        "/v1/dead/{id}/redrive": {"parameters": [_DEAD], "post": _redrive()},
+        "/v1/dead/{id}": {
+            "parameters": [_DEAD],
+            "delete": _operation("Forget a dead event", {"204": "It is gone."}, *_DEAD_ERRORS),
+        },
         "/v1/hooks/claude": {"post": _hook()},
         "/api/events": {"post": _mpm()},
         "/v1/login": {"post": _login()},
@@ -229,6 +238,12 @@ def _login() -> Spec:
     )
 
 
+def _redrive() -> Spec:
+    answers = {"200": ("It is durable.", _ref(JSON, "Redriven"))}
+    return _operation("Append a dead event to its stream again", answers, *_DEAD_ERRORS)
+
+
+_DEAD_ERRORS: Final = ("400", "401", "403", "404", "409", "503")
 _INGEST: Final = ("400", "401", "403", "408", "409", "413", "415", "429", "503")
 
 
@@ -278,7 +293,7 @@ def _error(status: str) -> Spec:
 
 def _schemas() -> Spec:
     _, schemas = msgspec.json.schema_components(
-        [Page, Streams, Results, Problem], ref_template="#/components/schemas/{name}"
+        [Page, Streams, Results, DeadListing, Redriven, Problem], ref_template="#/components/schemas/{name}"
     )
     return {"Event": _EVENT, **schemas}
 
