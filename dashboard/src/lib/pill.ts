@@ -1,0 +1,106 @@
+/** The state of delivery in a word. Pure. */
+
+import type {
+  ClientSnapshot,
+  ConnectionMetrics,
+  Progress,
+  SubscriptionSnapshot,
+} from "@steadcast/client";
+import { clock, count } from "./format.js";
+
+export type PillKind =
+  | "connecting"
+  | "connected"
+  | "live"
+  | "replaying"
+  | "draining"
+  | "stale"
+  | "offline"
+  | "refused";
+
+export interface Pill {
+  readonly kind: PillKind;
+  readonly label: string;
+  /** What more there is to say. */
+  readonly detail: string;
+  /** While replaying, where it can be told. */
+  readonly progress: { readonly done: number; readonly total: number } | null;
+  /** While offline: milliseconds of Unix time. */
+  readonly since: number | null;
+}
+
+export interface Delivery {
+  readonly client: ClientSnapshot;
+  readonly metrics: ConnectionMetrics;
+  readonly subscription: SubscriptionSnapshot | null;
+}
+
+const PLAIN = { detail: "", progress: null, since: null } as const;
+
+/** Say how delivery stands; `now` is Unix time in milliseconds. */
+export function pillOf(delivery: Delivery, now: number): Pill {
+  const { client, subscription } = delivery;
+  if (client.state === "refused") return refused(client.error?.message ?? "");
+  if (client.state === "stale") return { ...PLAIN, kind: "stale", label: "stale", detail: STALE };
+  if (!client.welcomed) return away(delivery, now);
+  if (client.goaway !== null) return draining(client.goaway);
+  if (subscription?.state === "refused") return refused(client.error?.message ?? "");
+  if (subscription?.state === "replaying") return replaying(subscription.progress);
+  if (subscription?.state === "live")
+    return { ...PLAIN, kind: "live", label: "live", detail: LIVE };
+  return { ...PLAIN, kind: "connected", label: "connected", detail: CONNECTED };
+}
+
+/** Seconds for which a server that said it leaves is taken to come back at once. */
+const LEAVING = 4;
+const LIVE = "Events appear as they are published.";
+const OFFLINE = "The page keeps its place, tries again by itself, and reads what it missed.";
+const CONNECTED = "The server is there; no stream yet.";
+const STALE = "The connection went silent; another one is being opened.";
+
+function refused(message: string): Pill {
+  return { ...PLAIN, kind: "refused", label: "refused", detail: message };
+}
+
+function draining(reason: string): Pill {
+  const detail = `The server is leaving (${reason}); this page comes back to it by itself.`;
+  return { ...PLAIN, kind: "draining", label: "server draining", detail };
+}
+
+function away({ client, metrics }: Delivery, now: number): Pill {
+  if (client.goaway !== null && metrics.disconnectedFor < LEAVING) return draining(client.goaway);
+  const coming = client.state === "online" || client.state === "connecting";
+  if (metrics.disconnects === 0 && coming) {
+    return { ...PLAIN, kind: "connecting", label: "connecting" };
+  }
+  const since = now - metrics.disconnectedFor * 1_000;
+  return {
+    ...PLAIN,
+    kind: "offline",
+    label: `offline since ${clock(since, false)}`,
+    detail: OFFLINE,
+    since,
+  };
+}
+
+function replaying(progress: Progress | null): Pill {
+  const pill = { ...PLAIN, kind: "replaying", detail: "Reading from the log." } as const;
+  if (!progress || progress.total === null || progress.total === 0) {
+    return { ...pill, label: "replaying" };
+  }
+  const { total } = progress;
+  // Events that were published meanwhile are replayed too: the count may pass what was behind at first.
+  const done = Math.min(progress.done, total);
+  return {
+    ...pill,
+    label: `replaying ${count(done)} of ${count(total)}`,
+    progress: { done, total },
+  };
+}
+
+/** The page's title: the state first, since a tab shows little. */
+export function titleOf(pill: Pill, lost: number, stream: string | null): string {
+  const state = pill.kind === "offline" ? "offline" : pill.label;
+  const parts = [...(lost > 0 ? [`lost ${count(lost)}`] : []), state, ...(stream ? [stream] : [])];
+  return `${parts.join(" · ")} — Steadcast`;
+}

@@ -1,0 +1,54 @@
+/** Dark or light: the system's wish, or the other one by hand, kept over a reload where that is possible. */
+
+export type Scheme = "dark" | "light";
+
+const KEY = "steadcast.theme";
+
+function kept(): Scheme | null {
+  try {
+    const value = localStorage.getItem(KEY);
+    return value === "dark" || value === "light" ? value : null;
+  } catch {
+    return null; // storage is forbidden here: the choice holds for this page
+  }
+}
+
+function keep(chosen: Scheme | null): void {
+  try {
+    if (chosen) localStorage.setItem(KEY, chosen);
+    else localStorage.removeItem(KEY);
+  } catch {
+    return; // see kept
+  }
+}
+
+export class Theme {
+  private chosen: Scheme | null = $state(kept());
+  private readonly query = matchMedia("(prefers-color-scheme: dark)");
+  private wish: Scheme = $state(this.query.matches ? "dark" : "light");
+
+  constructor() {
+    this.query.addEventListener("change", ({ matches }) => {
+      this.wish = matches ? "dark" : "light";
+    });
+    this.apply();
+  }
+
+  get scheme(): Scheme {
+    return this.chosen ?? this.wish;
+  }
+
+  /** Change to the other one; back at the system's wish, it is followed again. */
+  toggle(): void {
+    const next = this.scheme === "dark" ? "light" : "dark";
+    this.chosen = next === this.wish ? null : next;
+    keep(this.chosen);
+    this.apply();
+  }
+
+  private apply(): void {
+    const { dataset } = document.documentElement;
+    if (this.chosen) dataset.theme = this.chosen;
+    else delete dataset.theme;
+  }
+}

@@ -1,0 +1,31 @@
+/** Events as the client hands them over. */
+
+import type { Lane, Place, StreamEvent } from "@steadcast/client";
+import type { EventRow, Row } from "../src/lib/row.js";
+
+/** An event whose time is `second` seconds after a fixed one. */
+export function event(
+  offset: number,
+  second: number,
+  more: Partial<StreamEvent> = {},
+): StreamEvent {
+  const time = new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
+  const id = `e${offset}`;
+  return { offset, id, source: "/t", type: "t", time, priority: "normal", data: {}, ...more };
+}
+
+export function place(lane: Lane): Place {
+  return { stream: "s", lane, epoch: "e1" };
+}
+
+/** Rows as `normal:3`, losses by their kind. */
+export function names(rows: readonly Row[]): string[] {
+  return rows.map((row) =>
+    row.kind === "loss" ? row.loss.kind : `${row.lane}:${row.event.offset}`,
+  );
+}
+
+export function offsets(rows: readonly Row[], lane: Lane): number[] {
+  const own = rows.filter((row): row is EventRow => row.kind === "event" && row.lane === lane);
+  return own.map((row) => row.event.offset);
+}
