@@ -5,9 +5,10 @@ Everything here is pure. Refusals are raised as errors of the tree, with the ind
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import msgspec
 
@@ -30,11 +31,14 @@ SYSTEM_PREFIX: Final = "steadcast."
 _STREAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)",
+    r"\d{4}-\d\d-\d\d[Tt](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d{1,9})?"
+    r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TEXT_LIMITS: Final = {"id": 256, "source": 1024, "type": 256, "subject": 1024}
 
+T = TypeVar("T")
 Status = Literal["new", "resumed", "trimmed", "reset"]
 
 
@@ -141,8 +145,13 @@ def _text(raw: dict[str, Any], field: str, index: int | None) -> str:
 
 
 def check_time(value: object, index: int | None = None) -> str:
-    """Return an RFC 3339 time as it is, or raise `InvalidEvent`."""
+    """Return an RFC 3339 time as it is, or raise `InvalidEvent`.
+
+    RFC 3339 knows leap seconds; they are refused, because neither Python's nor JavaScript's dates hold them.
+    """
     if isinstance(value, str) and _TIME.fullmatch(value):
+        if value[17:19] == "60":
+            _refuse("time", "is in a leap second, which most readers can't hold: write second 59", index)
         try:
             datetime.fromisoformat(value[:19].upper())
         except ValueError:
@@ -152,6 +161,7 @@ def check_time(value: object, index: int | None = None) -> str:
 
 
 def _deep(value: object, limit: int) -> bool:
+    """Tell whether arrays and objects are nested in each other more than `limit` times."""
     level = [value]
     for _ in range(limit):
         level = [
@@ -160,20 +170,24 @@ def _deep(value: object, limit: int) -> bool:
             if isinstance(node, (dict, list))
             for child in (node.values() if isinstance(node, dict) else node)
         ]
-        if not level:
-            return False
-    return True
+    return any(isinstance(node, (dict, list)) for node in level)
 
 
 def compact(data: object, index: int | None = None) -> msgspec.Raw:
-    """Encode an event's data once, as compact JSON; raise `InvalidEvent` where it isn't JSON."""
+    """Encode an event's data once, as compact JSON; raise `InvalidEvent` where it isn't JSON.
+
+    NaN and the infinities are refused: the encoder would make null of them without a word.
+    """
     try:
         encoded = _encoder.encode(data)
-    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        deep = encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _deep(
+            msgspec.json.decode(encoded), MAX_DEPTH
+        )
+        if b"null" in encoded and not deep and not isinstance(data, msgspec.Raw):
+            json.dumps(data, allow_nan=False, default=str, skipkeys=True)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         _refuse("data", f"is not JSON: {str(error)[:100]}", index)
-    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _deep(
-        msgspec.json.decode(encoded), MAX_DEPTH
-    ):
+    if deep:
         _refuse("data", f"is nested deeper than {MAX_DEPTH}", index)
     return msgspec.Raw(encoded)
 
@@ -205,11 +219,22 @@ def check_event(raw: object, *, now: str, index: int | None = None) -> Event:
 
 def size_of(event: Event) -> int:
     """Give an event's size in bytes, as limits and windows count it: data, texts and 64 for the rest."""
-    texts = len(event.id) + len(event.source) + len(event.type) + len(event.subject or "")
-    data = event.data
-    return (
-        texts + 64 + (len(memoryview(data)) if isinstance(data, msgspec.Raw) else len(_encoder.encode(data)))
-    )
+    texts = sum(map(_utf8_size, (event.id, event.source, event.type, event.subject or "")))
+    return texts + 64 + _data_size(event.data)
+
+
+def _utf8_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def _data_size(data: object) -> int:
+    if isinstance(data, msgspec.Raw):
+        return len(memoryview(data))
+    try:
+        return len(_encoder.encode(data))
+    except (TypeError, ValueError, OverflowError):
+        # A receiver counts what it was given, also what no server of ours would have taken.
+        return len(json.dumps(data, default=str, skipkeys=True))
 
 
 def check_events(raw: object, *, now: str) -> list[Event]:
@@ -259,9 +284,13 @@ def check_cursor(value: object, field: str = "cursors") -> Cursor:
     if not isinstance(value, (list, tuple)) or len(value) not in {2, 3}:
         raise InvalidRequest(f"{field}: a cursor is [epoch, offset] or [epoch, offset, id]", field=field)
     last_id = value[2] if len(value) == 3 else None  # noqa: PLR2004 - the form named in the line above
-    if last_id is not None and not isinstance(last_id, str):
-        raise InvalidRequest(f"{field}: the id of a cursor is a string", field=field)
+    if last_id is not None and not _is_id(last_id):
+        raise InvalidRequest(f"{field}: the id of a cursor is that of an event", field=field)
     return Cursor(check_epoch(value[0], field), _offset(value[1], field), last_id)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _TEXT_LIMITS["id"] and not _CONTROL.search(value)
 
 
 def check_from(value: object) -> int | None:
@@ -343,13 +372,22 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def parse_batch(payload: object) -> Batch:
-    """Turn a received `batch` into a `Batch`; raise `InvalidRequest` where it isn't one."""
-    try:
-        raw = msgspec.convert(payload, WireBatch)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"batch: {error}", field="batch") from error
+    """Turn a received `batch` into a `Batch`; raise `InvalidRequest` where it isn't one.
+
+    Its offsets rise within (`after`, `upto`]: a receiver's cursor moves along them.
+    """
+    raw = _convert(payload, WireBatch, "batch")
+    check_stream(raw.stream)
+    check_epoch(raw.epoch)
+    last = _offset(raw.after, "after")
+    for event in raw.events:
+        if not last < event.offset <= raw.upto:
+            raise InvalidRequest("offset: the events of a batch rise from after to upto", field="offset")
+        last = event.offset
+    if _offset(raw.upto, "upto") < raw.after:
+        raise InvalidRequest("upto: a batch doesn't end before it begins", field="upto")
     entries = tuple(
-        Entry(e.offset, Event(e.id, e.source, e.type, e.time, e.data, Lane(e.priority), e.subject))
+        Entry(e.offset, Event(e.id, e.source, e.type, e.time, e.data, _lane(e.priority), e.subject))
         for e in raw.events
     )
     return Batch(raw.stream, raw.lane, raw.epoch, raw.after, raw.upto, entries)
@@ -357,10 +395,21 @@ def parse_batch(payload: object) -> Batch:
 
 def parse_answer(payload: object) -> dict[Lane, LaneAnswer]:
     """Turn the `lanes` of a `subscribe` answer into values; raise `InvalidRequest` where they aren't."""
+    lanes = _convert(payload, dict[Lane, LaneAnswer], "lanes")
+    for lane in LANES:
+        if lane not in lanes:
+            raise InvalidRequest("lanes: both lanes are always answered", field="lanes")
+        for place in (lanes[lane].cursor, lanes[lane].head):
+            check_epoch(place.epoch)
+            _offset(place.offset, "lanes")
+    return lanes
+
+
+def _convert(payload: object, form: type[T], field: str) -> T:
     try:
-        return msgspec.convert(payload, dict[Lane, LaneAnswer])
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"lanes: {error}", field="lanes") from error
+        return msgspec.convert(payload, form)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InvalidRequest(f"{field}: {str(error)[:200]}", field=field) from error
 
 
 def answer_wire(lanes: dict[Lane, LaneAnswer]) -> dict[str, Any]:
