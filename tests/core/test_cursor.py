@@ -79,6 +79,7 @@ def test_a_batch_without_events_moves_the_cursor_and_is_acked_within_a_second() 
     assert receiver.cursors[NORMAL] == Cursor("e1", 4)
     assert receiver.next_deadline() == 2
     assert acks(receiver.handle_timeout(2)) == [(NORMAL, 4)]
+    assert receiver.counts.acks == 1
 
 
 def test_what_came_before_the_first_answer_is_dropped_and_counted() -> None:
@@ -174,7 +175,9 @@ def test_an_ack_never_covers_what_is_still_being_handled() -> None:
 def test_what_is_handled_while_offline_is_not_acked_but_asked_behind() -> None:
     receiver = following()
     receiver.received(1, batch(0, 2))
+    receiver.received(1, batch(2, 5))
     receiver.disconnected(1)
+    assert (receiver.counts.received, receiver.counts.cut_dropped, receiver.pending) == (5, 3, 2)
     assert acks(finish(receiver, 1, 2)) == []
     assert receiver.next_deadline() is None
     assert asks(receiver.connected(2)) == [{CRITICAL: Cursor("e1", 0), NORMAL: Cursor("e1", 2, "n2")}]
@@ -453,6 +456,14 @@ def test_a_head_is_no_gap_while_an_event_is_being_handled() -> None:
     receiver.handle_timeout(40.5)
     assert asks(receiver.handle_timeout(44.9)) == []
     assert len(asks(receiver.handle_timeout(45))) == 1
+
+
+def test_a_busy_lane_is_looked_at_again_later_never_at_the_same_moment() -> None:
+    receiver = following()
+    receiver.received(30, batch(0, 1))
+    receiver.pinged(30, heads(2))
+    receiver.handle_timeout(35)
+    assert receiver.next_deadline() == 40
 
 
 def test_a_head_that_is_reached_in_time_is_forgotten() -> None:
