@@ -7,11 +7,14 @@ doesn't load a server.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
 
 from steadcast.version import __version__
 
+# A plain name: importing `typing` would cost every hook call some milliseconds.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from steadcast.app import Steadcast
     from steadcast.client.async_publisher import AsyncPublisher
     from steadcast.client.publisher import Publisher
@@ -37,7 +40,7 @@ __all__ = [
     "timeout_handler",
 ]
 
-_HOMES: Final = {
+_HOMES = {
     "AsyncPublisher": "client.async_publisher",
     "Delivery": "client.subscriber",
     "Event": "event",

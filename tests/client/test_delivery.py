@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,3 +88,11 @@ def test_each_event_is_accepted_refused_or_left_and_order_is_kept(
     assert delivery.left == sorted(delivery.left)
     assert bool(delivery.left) == (delivery.stopped is not None)
     assert all(entry < left for entry in delivery.accepted for left in delivery.left[:1])
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_wrong_stops_the_line_and_kills_nothing(status: int) -> None:
+    delivery = deliver(lambda _: Outcome(PERMANENT, status, code="unauthorized"), ["a", "b"])
+    assert delivery.left == ["a", "b"]
+    assert delivery.refused == []
+    assert delivery.stopped is not None

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from typing import Any
 
+_NOT_ALLOWED = (401, 403)
+
 
 class Delivery:
     """What became of a group: `accepted`, `refused` (with the outcome that says why), and `left`.
@@ -26,12 +28,19 @@ class Delivery:
 
 
 def deliver(send: Callable[[Sequence[Any]], Outcome], group: Sequence[Any]) -> Delivery:
-    """Send a group as `deliveries` says, with a `send` that waits for the answer."""
+    """Send a group as `deliveries` says, with a `send` that waits for the answer.
+
+    For entries that can wait, a missing or wrong token is no verdict on them: it stops the line until it is
+    mended, instead of moving a whole spool to the dead.
+    """
     steps = deliveries(group)
     try:
         entries = next(steps)
         while True:
-            entries = steps.send(send(entries))
+            outcome = send(entries)
+            if outcome.status in _NOT_ALLOWED:
+                outcome.kind = TEMPORARY
+            entries = steps.send(outcome)
     except StopIteration as end:
         delivery: Delivery = end.value
         return delivery
