@@ -207,7 +207,7 @@ class Flow:
         self._own = _NOTHING
         self._acked_mark = _NOTHING
         self._base = _NOTHING
-        self._marks: deque[Mark] = deque()
+        self._marks: deque[Mark] = deque()  # bounded by the window: a mark has an event at least
 
     # The window
 
