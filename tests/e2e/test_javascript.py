@@ -177,10 +177,11 @@ async def test_a_reloaded_page_shows_the_last_events_again_and_goes_on(
     assert await page.locator('[data-testid="lost"]').inner_text() in {"0", "lost 0"}
 
 
+LIVE = 'window.kept.snapshot().state === "live"'
 PERSIST = """() => {
   window.applied = [];
-  window.socketClient.subscribe("orders", {
-    from: "end", persist: "test",
+  window.kept = window.socketClient.subscribe("orders", {
+    from: "end", persist: true,
     onEvent: ({ id }) => { window.applied.push(id); },
   });
 }"""
@@ -194,7 +195,7 @@ async def test_a_kept_cursor_resumes_after_a_reload_and_a_duplicated_tab_does_no
     await page.goto(f"{server.url}/?stream=elsewhere")
     await until_true(page, "window.socketClient?.connected")
     await page.evaluate(PERSIST)
-    await asyncio.sleep(0.5)
+    await until_true(page, LIVE)
     server.publish("orders", event(1), event(2))
     await until_true(page, "window.applied.length === 2")
     await asyncio.sleep(0.5)
@@ -211,7 +212,7 @@ async def test_a_kept_cursor_resumes_after_a_reload_and_a_duplicated_tab_does_no
     await twin.goto(f"{server.url}/?stream=elsewhere")
     await until_true(twin, "window.socketClient?.connected")
     await twin.evaluate(PERSIST)
-    await asyncio.sleep(0.5)
+    await until_true(twin, LIVE)
     server.publish("orders", event(4))
     await until_true(twin, "window.applied.length === 1")
     await until_true(page, "window.applied.length === 2")
