@@ -1,36 +1,30 @@
-"""The command line."""
+"""The command line: the hook's short way, and the way to everything else.
+
+| exit code | meaning |
+|---|---|
+| 0 | done; a server that was asked to stop has drained |
+| 1 | refused or failed: an event was refused, `doctor` found a problem |
+| 2 | wrong usage: an option, a setting, or input that is no JSON |
+| 3 | no server: none answers, or it can't take anything for now; `serve` couldn't start |
+| 4 | spooled: every event is on disk, and is sent when the server is back |
+| 5 | not allowed: no token, or a wrong one |
+| 130 | interrupted by Ctrl-C |
+
+`hook` alone always exits 0, since an agent takes another code for an instruction.
+"""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
-from typing import Annotated
-
-import typer
-
-app = typer.Typer(no_args_is_help=True, add_completion=True, help="Carries events to every open dashboard.")
-
-
-@app.callback()
-def root() -> None:
-    """Carry events to every open dashboard: in order, each applied once."""
-
-
-@app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
-    engine: Annotated[str | None, typer.Option(help="memory:, sqlite:///path or nats://…")] = None,
-    token: Annotated[str | None, typer.Option(help="What clients must show.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
-) -> None:
-    """Serve the dashboard, HTTP and Socket.IO."""
-    from steadcast.config import load
-    from steadcast.serve import serve as run
-
-    sys.exit(run(load(config, host=host, port=port, engine=engine, token=token)))
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    if sys.argv[1:2] == ["hook"] and sys.argv[2:] != ["--help"]:
+        # An agent waits for this at each of its steps: nothing else is imported, no option is refused.
+        from steadcast.client.hook import main as hook
+
+        sys.exit(hook())
+    from steadcast.commands import run
+
+    run()

@@ -1,0 +1,1 @@
+"""A recorded session of coding agents, and its player: so that a newcomer sees life."""

@@ -1,0 +1,110 @@
+"""This machine: Python, libraries, settings, limits, proxies."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+from typing import Final
+
+from steadcast.doctor.finding import Finding, Findings, Patient, without_password
+from steadcast.version import __version__
+
+MIN_SQLITE: Final = (3, 51, 3)
+"""Older ones can corrupt a log whose write-ahead log is reset by two connections at once."""
+FEW_FILES: Final = 4_096
+LIBRARIES: Final = (
+    "aiohttp",
+    "apsw",
+    "msgspec",
+    "pydantic-settings",
+    "python-engineio",
+    "python-socketio",
+    "starlette",
+    "structlog",
+    "uvicorn",
+    "websockets",
+)
+
+
+def check_python(_: Patient) -> Findings:
+    """See Python, this program, and the libraries that it stands on."""
+    yield Finding("python", "ok", f"{platform.python_version()}, {sys.executable}")
+    missing = [name for name in LIBRARIES if _version(name) is None]
+    found = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES if name not in missing)
+    yield Finding("steadcast", "ok", f"{__version__}, {platform.platform()}")
+    if missing:
+        yield Finding("libraries", "problem", f"missing: {', '.join(missing)}", "install steadcast again")
+    else:
+        yield Finding("libraries", "ok", found)
+
+
+def check_sqlite(_: Patient) -> Findings:
+    """See which SQLite apsw brings along."""
+    import apsw
+
+    version = apsw.sqlite_lib_version()
+    if tuple(map(int, version.split("."))) < MIN_SQLITE:
+        yield Finding(
+            "sqlite", "problem", f"{version} can corrupt a log", "install apsw anew: pip install -U apsw"
+        )
+    else:
+        yield Finding("sqlite", "ok", f"{version}, from apsw")
+
+
+def check_settings(patient: Patient) -> Findings:
+    """Find settings that are wrong, and variables that look like settings and are none."""
+    for line in patient.wrong:
+        yield Finding("settings", "problem", line, "set it right, or leave it out")
+    from steadcast.config import Settings
+
+    known = {f"STEADCAST_{name.upper()}" for name in Settings.model_fields}
+    known |= {"STEADCAST_URL", "STEADCAST_SPOOL"}
+    for name in sorted(os.environ):
+        base = name.partition("__")[0]
+        if name.startswith("STEADCAST_") and base.upper() not in known:
+            yield Finding(
+                "settings", "warning", f"{name} is no setting and has no effect", "see the spelling"
+            )
+    if not patient.wrong:
+        yield Finding("settings", "ok", "can be read")
+
+
+def check_open_files(_: Patient) -> Findings:
+    """See how many connections the system lets a process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
+        yield Finding(
+            "open files",
+            "warning",
+            f"at most {soft} (could be {hard}); each open page takes one",
+            f"ulimit -n {FEW_FILES if hard == resource.RLIM_INFINITY else min(hard, 65_536)} before serve",
+        )
+    else:
+        yield Finding("open files", "ok", f"at most {soft}")
+
+
+def check_proxies(patient: Patient) -> Findings:
+    """Find proxies in the environment that would catch requests to this server."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxies = getproxies_environment()
+    caught = proxies.get(patient.address.scheme) or proxies.get("all")
+    if caught and not proxy_bypass(patient.address.host):
+        yield Finding(
+            "proxies",
+            "warning",
+            f"{without_password(caught)} gets what curl sends to {patient.address.host}; steadcast uses none",
+            f"export no_proxy={patient.address.host}",
+        )
+    else:
+        yield Finding("proxies", "ok", "none for this server")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
