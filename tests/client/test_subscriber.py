@@ -1,0 +1,210 @@
+"""The Python subscriber against a real server: it comes back by itself, and applies each event once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from steadcast.client.subscriber import Delivery, Subscriber
+from steadcast.core.backoff import Backoff
+from steadcast.errors import InvalidRequest, InvalidStream, NotAllowed
+from steadcast.event import Lane
+from steadcast.testing import FaultProxy
+from support.house import House, listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from steadcast.core.effects import Told
+
+QUICK = Backoff(base=0.01, cap=0.05)
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with listening(House()) as running:
+        yield running
+
+
+async def publish(house: House, start: int, stop: int, **more: Any) -> None:
+    from steadcast.wire import check_events
+
+    raw = [{"id": f"e{n}", "source": "t", "type": "t", "data": {"n": n}} | more for n in range(start, stop)]
+    await house.hub.append("s", check_events(raw, now="2026-01-01T00:00:00Z"))
+
+
+async def take(subscriber: Subscriber, count: int) -> list[Delivery]:
+    got: list[Delivery] = []
+    async with asyncio.timeout(10):
+        async for delivery in subscriber:
+            got.append(delivery)
+            if len(got) == count:
+                return got
+    return got
+
+
+def ids(deliveries: list[Delivery]) -> list[str]:
+    return [delivery.event.id for delivery in deliveries]
+
+
+async def test_events_are_delivered_in_order_with_their_places(house: House) -> None:
+    await publish(house, 0, 3)
+    async with Subscriber(house.url, "s", start="start") as subscriber:
+        got = await take(subscriber, 3)
+    assert ids(got) == ["e0", "e1", "e2"]
+    assert got[2].event.data == {"n": 2}
+    assert (got[2].lane, got[2].position.epoch, got[2].position.offset) == (Lane.NORMAL, "e1", 3)
+    assert got[2].cursors["normal"] == ["e1", 3, "e2"]
+
+
+async def test_an_event_counts_as_applied_when_the_next_one_is_asked_for(house: House) -> None:
+    await publish(house, 0, 3)
+    async with Subscriber(house.url, "s", start="start") as subscriber:
+        await take(subscriber, 2)
+        assert subscriber.cursors["normal"] == ["e1", 1, "e0"]
+        assert subscriber.counts.applied == 1
+
+
+async def test_a_kept_cursor_goes_on_where_it_stood(house: House) -> None:
+    await publish(house, 0, 5)
+    async with Subscriber(house.url, "s", start="start") as first:
+        kept = (await take(first, 2))[-1].cursors
+    async with Subscriber(house.url, "s", start="start", cursors=kept) as second:
+        assert ids(await take(second, 3)) == ["e2", "e3", "e4"]
+
+
+async def test_after_a_cut_nothing_is_missing_or_doubled(house: House) -> None:
+    port = int(house.url.rsplit(":", 1)[1])
+    async with FaultProxy("127.0.0.1", port) as proxy:  # noqa: SIM117 - one stands before the other
+        async with Subscriber(proxy.url, "s", start="start", backoff=QUICK) as subscriber:
+            await publish(house, 0, 10)
+            got = await take(subscriber, 10)
+            await proxy.cut()
+            await publish(house, 10, 20)
+            got += await take(subscriber, 10)
+            await proxy.cut(reset=False)
+            await publish(house, 20, 30)
+            got += await take(subscriber, 10)
+            assert subscriber.connects >= 2
+            assert subscriber.counts.lost == 0
+    assert ids(got) == [f"e{n}" for n in range(30)]
+
+
+async def test_a_server_that_falls_silent_is_left(house: House) -> None:
+    port = int(house.url.rsplit(":", 1)[1])
+    async with FaultProxy("127.0.0.1", port) as proxy:  # noqa: SIM117 - one stands before the other
+        async with Subscriber(proxy.url, "s", start="start", ping_timeout=0.3, backoff=QUICK) as subscriber:
+            await publish(house, 0, 1)
+            await take(subscriber, 1)
+            proxy.blackhole = True
+            async with asyncio.timeout(5):
+                while subscriber.connects < 2:
+                    await asyncio.sleep(0.02)
+                    if not subscriber.connected:
+                        proxy.blackhole = False
+
+
+async def test_a_handler_that_fails_three_times_is_passed_over_and_told(house: House) -> None:
+    await publish(house, 0, 3)
+    told: list[Told] = []
+    tried: list[str] = []
+
+    async def handler(delivery: Delivery) -> None:
+        tried.append(delivery.event.id)
+        if delivery.event.id == "e1":
+            msg = "no"
+            raise ValueError(msg)
+
+    async with Subscriber(house.url, "s", start="start", on_told=told.append) as subscriber:
+        running = asyncio.create_task(subscriber.run(handler))
+        async with asyncio.timeout(5):
+            while "e2" not in tried:
+                await asyncio.sleep(0.01)
+    await running
+    assert tried == ["e0", "e1", "e1", "e1", "e2"]
+    assert [(t.kind, t.id) for t in told] == [("passed_over", "e1")]
+
+
+async def test_what_retention_took_is_told_with_its_range(house: House) -> None:
+    await publish(house, 0, 10)
+    await house.engine.trim("s", Lane.NORMAL, 6)
+    told: list[Told] = []
+    kept: dict[str, list[str | int]] = {"normal": ["e1", 2, "e1"]}
+    async with Subscriber(house.url, "s", cursors=kept, on_told=told.append) as subscriber:
+        assert ids(await take(subscriber, 4)) == ["e6", "e7", "e8", "e9"]
+    assert [(t.kind, t.lost) for t in told] == [("trimmed", (3, 6))]
+    assert subscriber.counts.lost == 4
+
+
+async def test_a_cursor_of_another_log_is_told_and_starts_anew(house: House) -> None:
+    await publish(house, 0, 2)
+    told: list[Told] = []
+    kept: dict[str, list[str | int]] = {"normal": ["gone", 7], "critical": ["gone", 0]}
+    async with Subscriber(house.url, "s", cursors=kept, on_told=told.append) as subscriber:
+        assert ids(await take(subscriber, 2)) == ["e0", "e1"]
+    assert {t.kind for t in told} == {"reset"}
+
+
+async def test_critical_events_come_first(house: House) -> None:
+    await publish(house, 0, 300)
+    await publish(house, 300, 302, priority="critical")
+    async with Subscriber(house.url, "s", start="start") as subscriber:
+        assert {d.lane for d in await take(subscriber, 2)} == {Lane.CRITICAL}
+
+
+async def test_a_permanent_refusal_is_raised_to_the_reader() -> None:
+    def never(_: object, __: object) -> None:
+        raise NotAllowed("a token is needed", code="unauthorized")
+
+    async with listening(House(authorize=never)) as house, Subscriber(house.url, "s") as subscriber:
+        with pytest.raises(Exception, match="a token is needed"):
+            await take(subscriber, 1)
+
+
+async def test_a_token_may_be_a_function_that_is_asked_each_time(house: House) -> None:
+    asked: list[int] = []
+
+    async def token() -> str:
+        asked.append(1)
+        return "t"
+
+    port = int(house.url.rsplit(":", 1)[1])
+    async with FaultProxy("127.0.0.1", port) as proxy:  # noqa: SIM117 - one stands before the other
+        async with Subscriber(proxy.url, "s", start="start", token=token, backoff=QUICK) as subscriber:
+            await publish(house, 0, 1)
+            await take(subscriber, 1)
+            await proxy.cut()
+            await publish(house, 1, 2)
+            await take(subscriber, 1)
+    assert len(asked) >= 2
+
+
+async def test_a_goaway_is_followed_by_a_reconnect_in_its_range(house: House) -> None:
+    async with Subscriber(house.url, "s", start="start", backoff=QUICK) as subscriber:
+        await publish(house, 0, 1)
+        await take(subscriber, 1)
+        began = asyncio.get_running_loop().time()
+        for client in house.connections:
+            await client.send("goaway", {"reason": "drain", "reconnect_in": [0.3, 0.4]})
+            client.kick(NotAllowed("gone", code="draining"))
+        async with asyncio.timeout(5):
+            while subscriber.connects < 2:
+                await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("stream", "start", "error"),
+    [
+        ("no spaces", "end", InvalidStream),
+        ("s", "middle", InvalidRequest),
+        ("s", {"last": -1}, InvalidRequest),
+    ],
+)
+def test_what_no_server_would_take_is_refused_at_once(
+    stream: str, start: object, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        Subscriber("http://127.0.0.1:1", stream, start=start)
