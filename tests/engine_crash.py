@@ -57,7 +57,7 @@ async def assert_there(path: Path, rows: Sequence[Any]) -> None:
 
 def append_until_killed(path: Path, seed: int) -> None:
     """Append batches of all sizes from several callers, and print each receipt once it is there."""
-    chance = random.Random(seed)  # noqa: S311 - a test's choice
+    chance = random.Random(seed)
 
     def batch(caller: int, n: int) -> list[Event]:
         return [

@@ -236,6 +236,13 @@ async def test_another_body_under_a_known_id_is_refused_and_nothing_of_the_appen
     assert [r.duplicate for r in await engine.append("s", [event("fresh")])] == [False]
 
 
+async def test_the_first_event_that_differs_from_what_is_known_is_the_one_that_is_named(engine: Any) -> None:
+    await engine.append("s", [event(1, "known")])
+    with pytest.raises(IdConflict) as caught:
+        await engine.append("s", [event(1, "other"), event(1, "known")])
+    assert caught.value.fields["index"] == 0
+
+
 async def test_a_body_is_the_same_whatever_the_order_of_its_keys(engine: Any) -> None:
     await engine.append("s", [event(1, {"a": 1, "b": {"c": 2, "d": 3}})])
     receipts = await engine.append("s", [event(1, {"b": {"d": 3, "c": 2}, "a": 1})])

@@ -41,12 +41,12 @@ def killed_after(path: Path, seed: int, seconds: float) -> bytes:
 
 async def test_sigkill_at_any_moment_loses_nothing_that_was_acked(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    chance = random.Random(7)  # noqa: S311 - a test's choice
+    chance = random.Random(7)
     acked = []
     for seed in range(ROUNDS):
         acked += acked_rows(killed_after(path, seed, chance.uniform(0, 0.06)))
     # Each sampled row is read by itself; all of them would take long.
-    await assert_there(path, random.Random(8).sample(acked, min(len(acked), 2_000)))  # noqa: S311 - as above
+    await assert_there(path, random.Random(8).sample(acked, min(len(acked), 2_000)))
     places = {(stream, lane, offset): name for stream, name, lane, _, offset in acked}
     assert len(places) == len(acked) > ROUNDS
 

@@ -85,19 +85,26 @@ class EngineMachine(RuleBasedStateMachine):
         self.runner.close()
         shutil.rmtree(self.folder)
 
-    @rule(stream=streams, some=st.lists(made, min_size=1, max_size=6))
-    def append(self, stream: str, some: list[Event]) -> None:
-        model = self.model[stream]
-        expected = self._expect(model, some)
-        if isinstance(expected, int):
-            with pytest.raises(IdConflict) as caught:
-                self.run(self.engine.append(stream, some))
-            assert caught.value.fields["index"] == expected
-            return
-        receipts = self.run(self.engine.append(stream, some))
-        assert [(r.lane, r.position.offset, r.duplicate) for r in receipts] == expected
-        assert {r.position.epoch for r in receipts} == {self.epoch}
-        for (lane, offset, duplicate), new in zip(expected, some, strict=True):
+    @rule(jobs=st.lists(st.tuples(streams, st.lists(made, min_size=1, max_size=6)), min_size=1, max_size=5))
+    def append(self, jobs: list[tuple[str, list[Event]]]) -> None:
+        """Append from several callers at once, who come in one after the other."""
+
+        async def together() -> list[Any]:
+            calls = (self.engine.append(stream, some) for stream, some in jobs)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        for (stream, some), told in zip(jobs, self.run(together()), strict=True):
+            expected = self._expect(self.model[stream], some)
+            if isinstance(expected, int):
+                assert isinstance(told, IdConflict)
+                assert told.fields["index"] == expected
+                continue
+            assert [(r.lane, r.position.offset, r.duplicate) for r in told] == expected
+            assert {r.position.epoch for r in told} == {self.epoch}
+            self._add(self.model[stream], expected, some)
+
+    def _add(self, model: StreamModel, places: list[tuple[Lane, int, bool]], some: list[Event]) -> None:
+        for (lane, offset, duplicate), new in zip(places, some, strict=True):
             if not duplicate:
                 model.lanes[lane].all.append((self.backend.clock.wall, new))
                 model.ids[new.source, new.id] = (lane, offset, new, self.backend.clock.wall)

@@ -25,8 +25,8 @@ def identity(source: str, event_id: str) -> bytes:
     ULID, counters) lie side by side in an index, and adding a thousand of them touches a few of its pages
     rather than a thousand.
     """
-    digest = blake2b(f"{len(source)}:{source}{event_id}".encode(), digest_size=_DIGEST).digest()
-    return event_id[:_PREFIX].encode()[:_PREFIX] + digest
+    digest = blake2b(f"{len(source)}:{source}{event_id}".encode()).digest()
+    return event_id[:_PREFIX].encode()[:_PREFIX] + digest[:_DIGEST]
 
 
 def fingerprint(event: Event) -> bytes:
@@ -42,4 +42,4 @@ def fingerprint(event: Event) -> bytes:
             data = _value(data)
         except msgspec.DecodeError:
             data = msgspec.Raw(bytes(data))
-    return blake2b(_sorted((event.type, event.subject, data)), digest_size=_DIGEST).digest()
+    return blake2b(_sorted((event.type, event.subject, data))).digest()[:_DIGEST]

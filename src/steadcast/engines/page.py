@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from steadcast.errors import IdConflict, InvalidEvent, InvalidRequest, PositionL
 from steadcast.event import Batch, Entry, Event, Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 PAGE_ROOM: Final = PAGE_BYTES - 512
 """Bytes that a batch's events may come to; the rest of `PAGE_BYTES` is for the batch's own fields …"""
@@ -22,7 +22,7 @@ ENTRY_OVERHEAD: Final = 64
 _encode = msgspec.json.Encoder().encode
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """An event that is ready to be appended: its names, its JSON, and that JSON's size in bytes."""
 
     event: Event
@@ -37,32 +37,47 @@ def prepare(events: Sequence[Event]) -> list[Prepared]:
 
     Raises `InvalidEvent` (fields `index`, `field`) for what no UTF-8 text can hold.
     """
-    ready = []
+    ready: list[Prepared] = []
     try:
         for event in events:
             text = _encode(event)
-            names = identity(event.source, event.id), fingerprint(event)
-            ready.append(Prepared(event, *names, text.decode(), len(text)))
+            ready.append(
+                Prepared(
+                    event, identity(event.source, event.id), fingerprint(event), text.decode(), len(text)
+                )
+            )
     except UnicodeError as error:
         raise InvalidEvent("the event is not valid UTF-8", index=len(ready), field="data") from error
     return ready
 
 
 def pages(
-    stream: str, lane: Lane, epoch: str, after: int, appended: Iterable[Prepared]
+    stream: str, lane: Lane, epoch: str, after: int, appended: Sequence[Prepared]
 ) -> Iterator[tuple[Batch, int]]:
     """Cut what was appended behind `after` into batches, each with the bytes of its events."""
-    entries: list[Entry] = []
-    size = 0
-    for item in appended:
+    start = 0
+    while start < len(appended):
+        count, size = _fill(appended[start : start + PAGE_EVENTS])
+        first = after + start + 1
+        events = [item.event for item in appended[start : start + count]]
+        entries = tuple(map(Entry, range(first, first + count), events))
+        yield Batch(stream, lane, epoch, first - 1, first - 1 + count, entries), size
+        start += count
+
+
+def _fill(items: Sequence[Prepared]) -> tuple[int, int]:
+    """Tell how many of the items fit a page, at least one, and what they come to."""
+    size = sum([item.size for item in items]) + ENTRY_OVERHEAD * len(items)
+    if size <= PAGE_ROOM:
+        return len(items), size
+    size = count = 0
+    for item in items:
         cost = item.size + ENTRY_OVERHEAD
-        if entries and (len(entries) == PAGE_EVENTS or size + cost > PAGE_ROOM):
-            yield Batch(stream, lane, epoch, after, entries[-1].offset, tuple(entries)), size
-            after, entries, size = entries[-1].offset, [], 0
-        entries.append(Entry(after + len(entries) + 1, item.event))
+        if count and size + cost > PAGE_ROOM:
+            break
         size += cost
-    if entries:
-        yield Batch(stream, lane, epoch, after, entries[-1].offset, tuple(entries)), size
+        count += 1
+    return count, size
 
 
 def check_limit(limit: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
@@ -16,17 +16,16 @@ from steadcast.event import LANES, Batch, Lane, Position, Receipt
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from steadcast.engines.page import Prepared
     from steadcast.engines.sqlite_schema import Log
     from steadcast.errors import IdConflict
 
+_T = TypeVar("_T")
+
 _ROWS: Final = 128
 """Rows per statement: each one lets go of the interpreter once, and a busy loop may keep it for 5 ms."""
-
-
-_KNOWN: Final = "SELECT identity, fingerprint, key FROM ids WHERE stream = ? AND identity"
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +49,10 @@ class Placed:
     batches: list[tuple[Batch, int]] = field(default_factory=list)
 
 
+class MustLook(Exception):
+    """Some of the ids are known, or may be, where `place` was to hope for none: roll back, and look."""
+
+
 @dataclass(slots=True)
 class _Tail:
     """The end of a lane within the transaction."""
@@ -58,10 +61,6 @@ class _Tail:
     base: int
     before: int
     items: list[Prepared] = field(default_factory=list)
-
-    def add(self, item: Prepared) -> int:
-        self.items.append(item)
-        return self.base + self.before + len(self.items)
 
 
 @dataclass(slots=True)
@@ -73,13 +72,15 @@ class _Stream:
     tails: dict[Lane, _Tail]
     known: dict[bytes, tuple[bytes, int]]
     new: bool
-    rows: list[tuple[int, bytes, bytes, int, int]] = field(default_factory=list)
+    rows: list[tuple[bytes, bytes, int]] = field(default_factory=list)
 
 
-def place(log: Log, jobs: Sequence[Append], at: int) -> Placed:
+def place(log: Log, jobs: Sequence[Append], at: int, *, look: bool) -> Placed:
     """Write the jobs' events in the open transaction; `at` is the wall time in milliseconds.
 
     A job with an `IdConflict` gets it as its answer and leaves nothing behind; it doesn't touch the others.
+    Without `look` the ids aren't asked for before they are written, which saves a third of the work where
+    all are new; raises `MustLook` where they aren't.
     """
     by_stream: dict[str, list[Append]] = {}
     for job in jobs:
@@ -87,9 +88,13 @@ def place(log: Log, jobs: Sequence[Append], at: int) -> Placed:
     placed = Placed()
     answers: dict[Append, list[Receipt] | Exception] = {}
     for name, group in by_stream.items():
-        stream = _load(log, name, group)
+        stream = _load(log, name, group, look=look)
         for job in group:
-            answers[job] = _conflict(stream, job) or _place(log, stream, job, at)
+            refused = _conflict(stream, job.items)
+            if refused and not look:
+                # What is written is checked against the ids; what is refused would go unchecked.
+                raise MustLook
+            answers[job] = refused or _place(log, stream, job.items)
         _write(log, stream, at)
         for tail in stream.tails.values():
             placed.batches += pages(name, tail.lane, log.epoch, tail.before, tail.items)
@@ -97,7 +102,7 @@ def place(log: Log, jobs: Sequence[Append], at: int) -> Placed:
     return placed
 
 
-def _load(log: Log, name: str, group: Sequence[Append]) -> _Stream:
+def _load(log: Log, name: str, group: Sequence[Append], *, look: bool) -> _Stream:
     lanes: list[Any] = log.conn.execute(
         "SELECT lane, number, head FROM lanes WHERE stream = ?", (name,)
     ).fetchall()
@@ -106,7 +111,7 @@ def _load(log: Log, name: str, group: Sequence[Append]) -> _Stream:
         lanes = _next_lanes(log)
     tails = {Lane(lane): _Tail(Lane(lane), number << OFFSET_BITS, head) for lane, number, head in lanes}
     number = lanes[0][1] >> 1
-    known = {} if new else _lookup(log, number, [item.identity for job in group for item in job.items])
+    known = _lookup(log, number, group) if look and not new else {}
     return _Stream(name, number, tails, known, new)
 
 
@@ -118,19 +123,23 @@ def _next_lanes(log: Log) -> list[tuple[str, int, int]]:
     return [(str(lane), last + 1 + index, 0) for index, lane in enumerate(LANES)]
 
 
-def _lookup(log: Log, number: int, identities: list[bytes]) -> dict[bytes, tuple[bytes, int]]:
+def _lookup(log: Log, number: int, group: Sequence[Append]) -> dict[bytes, tuple[bytes, int]]:
+    identities = tuple(item.identity for job in group for item in job.items)
     if not identities:
         return {}
-    if len(identities) == 1:
-        found = log.conn.execute(f"{_KNOWN} = ?", (number, identities[0]))
-    else:
-        found = log.conn.execute(f"{_KNOWN} IN carray(?)", (number, apsw.carray(tuple(identities))))
+    found: list[Any] = log.conn.execute(
+        "SELECT identity, fingerprint, key FROM ids WHERE stream = ? AND identity IN carray(?)",
+        (number, apsw.carray(identities)),
+    ).fetchall()
     return {identity: (fingerprint, key) for identity, fingerprint, key in found}
 
 
-def _conflict(stream: _Stream, job: Append) -> IdConflict | None:
+def _conflict(stream: _Stream, items: Sequence[Prepared]) -> IdConflict | None:
+    identities = {item.identity for item in items}
+    if len(identities) == len(items) and stream.known.keys().isdisjoint(identities):
+        return None
     fresh: dict[bytes, bytes] = {}
-    for index, item in enumerate(job.items):
+    for index, item in enumerate(items):
         first = stream.known.get(item.identity)
         known = first[0] if first else fresh.setdefault(item.identity, item.fingerprint)
         if known != item.fingerprint:
@@ -138,53 +147,66 @@ def _conflict(stream: _Stream, job: Append) -> IdConflict | None:
     return None
 
 
-def _place(log: Log, stream: _Stream, job: Append, at: int) -> list[Receipt]:
+def _place(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Receipt]:
     receipts = []
-    known, tails, epoch = stream.known, stream.tails, log.epoch
-    lanes = {tail.base: lane for lane, tail in tails.items()}
-    for item in job.items:
-        first = known.get(item.identity)
+    known, tails, epoch, rows = stream.known, stream.tails, log.epoch, stream.rows
+    for item in items:
+        event, identity = item.event, item.identity
+        first = known.get(identity)
         if first is None:
-            key = tails[item.event.priority].add(item)
-            known[item.identity] = item.fingerprint, key
-            stream.rows.append((stream.number, item.identity, item.fingerprint, key, at))
+            tail = tails[event.priority]
+            tail.items.append(item)
+            offset = tail.before + len(tail.items)
+            rows.append((identity, item.fingerprint, tail.base + offset))
+            known[identity] = rows[-1][1:]
+            receipts.append(Receipt(event.id, tail.lane, Position(epoch, offset), duplicate=False))
         else:
             key = first[1]
-        position = Position(epoch, key & OFFSET_MASK)
-        receipts.append(Receipt(item.event.id, lanes[key & ~OFFSET_MASK], position, first is not None))
+            lane = next(lane for lane, tail in tails.items() if tail.base == key & ~OFFSET_MASK)
+            receipts.append(Receipt(event.id, lane, Position(epoch, key & OFFSET_MASK), duplicate=True))
     return receipts
 
 
 def _write(log: Log, stream: _Stream, at: int) -> None:
+    conn = log.conn
     if stream.new and stream.rows:
-        log.conn.executemany(
+        conn.executemany(
             "INSERT INTO lanes (number, stream, lane) VALUES (?, ?, ?)",
             [(tail.base >> OFFSET_BITS, stream.name, str(lane)) for lane, tail in stream.tails.items()],
         )
+    # In the order of the index, so that neighbours go to the same page.
     stream.rows.sort()
-    _insert(log, "ids", stream.rows)
+    for part in _parts(stream.rows):
+        conn.execute(_insert_ids(len(part)), (stream.number, at, *chain.from_iterable(part)))
+        if conn.changes() != len(part):
+            raise MustLook
     for tail in stream.tails.values():
-        if not tail.items:
-            continue
-        first = tail.base + tail.before + 1
-        _insert(log, "events", [(first + index, at, item.text) for index, item in enumerate(tail.items)])
-        log.conn.execute(
-            "UPDATE lanes SET head = head + ?, bytes = bytes + ? WHERE number = ?",
-            (len(tail.items), sum(item.size for item in tail.items), tail.base >> OFFSET_BITS),
-        )
+        if tail.items:
+            _write_events(conn, tail, at)
 
 
-def _insert(log: Log, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
-        log.conn.execute(
-            _insert_sql(table, len(part[0]), len(part)),
-            tuple(chain.from_iterable(part)),
-        )
+def _write_events(conn: apsw.Connection, tail: _Tail, at: int) -> None:
+    key = tail.base + tail.before + 1
+    for part in _parts(tail.items):
+        conn.execute(_insert_events(len(part)), (at, key, *[item.text for item in part]))
+        key += len(part)
+    conn.execute(
+        "UPDATE lanes SET head = head + ?, bytes = bytes + ? WHERE number = ?",
+        (len(tail.items), sum([item.size for item in tail.items]), tail.base >> OFFSET_BITS),
+    )
 
 
-@cache
-def _insert_sql(table: str, columns: int, rows: int) -> str:
-    """At most one text per table and number of rows up to `_ROWS`."""
-    row = f"({','.join('?' * columns)})"
-    return f"INSERT INTO {table} VALUES {','.join([row] * rows)}"  # noqa: S608 - the table is a constant
+def _parts(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
+
+
+@cache  # of at most _ROWS texts
+def _insert_ids(rows: int) -> str:
+    values = ",".join(f"(?1,?{n},?{n + 1},?{n + 2},?2)" for n in range(3, 3 + 3 * rows, 3))
+    return f"INSERT OR IGNORE INTO ids (stream, identity, fingerprint, key, at) VALUES {values}"  # noqa: S608 - numbers
+
+
+@cache  # of at most _ROWS texts
+def _insert_events(rows: int) -> str:
+    values = ",".join(f"(?2+{n},?1,?{n + 3})" for n in range(rows))
+    return f"INSERT INTO events (key, at, event) VALUES {values}"  # noqa: S608 - numbers

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import apsw
 import msgspec
 
-from steadcast.engines.sqlite_append import Append, Placed, place
+from steadcast.engines.sqlite_append import Append, MustLook, Placed, place
 from steadcast.engines.sqlite_errors import RETRY_AFTER, invalid
 from steadcast.engines.sqlite_schema import (
     Log,
@@ -63,6 +63,7 @@ class Counts(msgspec.Struct, kw_only=True):
     refused: int = 0
     commits: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
+    looked_late: int = 0
     reopened: int = 0
     checkpoints_failed: int = 0
     unheard: int = 0
@@ -118,6 +119,7 @@ class Writer:
         self._inode: tuple[int, int] | None = None
         self._wal_pages = 0
         self._failed_bytes = 0
+        self._look = False
 
     # On the loop
 
@@ -220,9 +222,7 @@ class Writer:
 
     def _commit(self, jobs: list[Append]) -> Placed:
         try:
-            log = self._opened()
-            with transaction(log.conn):
-                placed = place(log, jobs, int(self._wall() * 1000))
+            placed = self._place(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told and the thread lives on
             self._failed_bytes = sum(job.size for job in jobs)
             told = self._failed(error)
@@ -230,6 +230,24 @@ class Writer:
             return Placed([(job, copy(told)) for job in jobs])
         self.counts.commits += 1
         self._failed_bytes = 0
+        return placed
+
+    def _place(self, jobs: list[Append]) -> Placed:
+        log = self._opened()
+        at = int(self._wall() * 1000)
+        if not self._look:
+            try:
+                with transaction(log.conn):
+                    return place(log, jobs, at, look=False)
+            except MustLook:
+                self.counts.looked_late += 1
+        with transaction(log.conn):
+            placed = place(log, jobs, at, look=True)
+        # Retries come in bursts: whether to look first is what the last commit would have needed.
+        self._look = any(
+            isinstance(told, Exception) or any(receipt.duplicate for receipt in told)
+            for _, told in placed.answers
+        )
         return placed
 
     def _call(self, work: Callable[[Log], _T]) -> _T | Exception:
