@@ -17,6 +17,8 @@ import { soon } from "./soon.js";
 
 /** A page keeps nothing over a reload: it begins with so many events of each lane. */
 export const LAST = 200;
+/** Milliseconds between two looks while there is no connection. */
+const TICK = 1_000;
 
 export class Live {
   client: ClientSnapshot = $state.raw() as ClientSnapshot;
@@ -39,6 +41,7 @@ export class Live {
   at = $state(0);
   private feed = new Feed();
   private matches: Matcher | null = null;
+  private tick: ReturnType<typeof setTimeout> | undefined;
   private following: Subscription | undefined;
   private readonly refresh = soon(() => this.take());
 
@@ -90,6 +93,9 @@ export class Live {
 
   private take(): void {
     this.at = Date.now();
+    clearTimeout(this.tick);
+    // Nothing happens while there is no connection, but time passes.
+    if (!this.socket.snapshot().welcomed) this.tick = setTimeout(this.refresh, TICK);
     this.client = this.socket.snapshot();
     this.metrics = this.socket.getConnectionMetrics();
     this.subscription = this.following?.snapshot() ?? null;
