@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import Counter
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
@@ -17,25 +18,34 @@ import structlog
 from steadcast.errors import HandlerTimeout, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 
 log = structlog.get_logger("steadcast.timeouts")
 
 DEFAULT_TIMEOUT: Final = 5.0
 SIMPLE_TIMEOUT: Final = 3.0
 WARN_AT: Final = 0.8
+LONGEST_NAME: Final = 128
+"""Characters of an event's name that are told: a client chooses it."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_limited_by_server: ContextVar[bool] = ContextVar("steadcast_limited", default=False)
+SIMPLE: Final = frozenset({"subscribe", "unsubscribe"})
+"""Steadcast's own events whose handlers have the shorter time."""
+OTHERS: Final = "*"
+"""Counts stand under this name for events without a handler of their own: a client may think of any name."""
+
+_timed: ContextVar[object] = ContextVar("steadcast_timed", default=None)
+"""The registered handler whose time an attached server keeps."""
 
 
 class TimeoutCounts:
-    """What happened to handlers, by event name."""
+    """What happened to handlers, by the name of the event that they are registered for."""
 
-    def __init__(self) -> None:
-        """Begin at zero."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin at zero; `clock` measures how long a handler took, in seconds."""
+        self.clock = clock
         self.runs: Counter[str] = Counter()
         self.timeouts: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
@@ -56,18 +66,23 @@ COUNTS: Final = TimeoutCounts()
 
 
 async def run_limited(
-    coroutine: Coroutine[Any, Any, R], *, seconds: float | None, name: str, counts: TimeoutCounts = COUNTS
+    coroutine: Coroutine[Any, Any, R],
+    *,
+    seconds: float | None,
+    name: str,
+    label: str | None = None,
+    counts: TimeoutCounts = COUNTS,
 ) -> R:
-    """Run a handler for at most `seconds`; None means without a limit.
+    """Run the handler of the event `name` for at most `seconds`; None means without a limit.
 
-    Raises `HandlerTimeout` (fields `event` and `timeout`) at once when the time is over; what the handler
-    itself raises goes through.
+    It is counted under `label`, by default its name. Raises `HandlerTimeout` (fields `event` and `timeout`)
+    at once when the time is over; what the handler itself raises goes through.
     """
-    counts.runs[name] += 1
+    label = name if label is None else label
+    counts.runs[label] += 1
     if seconds is None:
         return await coroutine
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = counts.clock()
     task = asyncio.ensure_future(coroutine)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
@@ -76,10 +91,19 @@ async def run_limited(
         raise
     if not done:
         _abandon(task, counts)
-        counts.timeouts[name] += 1
-        log.error("handler timed out", handler=name, timeout=seconds)
-        raise HandlerTimeout(f"{name} took longer than {seconds:g} s", event=name, timeout=seconds)
-    _warn_if_slow(loop.time() - began, seconds, name, counts)
+        counts.timeouts[label] += 1
+        shown = name[:LONGEST_NAME]
+        log.error("handler timed out", handler=shown, timeout=seconds)
+        raise HandlerTimeout(f"{shown} took longer than {seconds:g} s", event=shown, timeout=seconds)
+    took = counts.clock() - began
+    if took >= WARN_AT * seconds:
+        counts.warnings[label] += 1
+        log.warning(
+            "handler is close to its timeout",
+            handler=name[:LONGEST_NAME],
+            took=round(took, 3),
+            timeout=seconds,
+        )
     return task.result()
 
 
@@ -95,12 +119,6 @@ def _laid_to_rest(task: asyncio.Future[Any], counts: TimeoutCounts) -> None:
         log.warning("a handler failed after its time was over", error=repr(task.exception())[:200])
 
 
-def _warn_if_slow(took: float, seconds: float, name: str, counts: TimeoutCounts) -> None:
-    if took >= WARN_AT * seconds:
-        counts.warnings[name] += 1
-        log.warning("handler is close to its timeout", handler=name, took=round(took, 3), timeout=seconds)
-
-
 def timeout_handler(
     timeout_seconds: float | None = DEFAULT_TIMEOUT, *, name: str | None = None
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R | dict[str, Any]]]]:
@@ -109,9 +127,10 @@ def timeout_handler(
     Under an attached server, the server keeps the time (so that it can tell the client); elsewhere the
     wrapper does. When the time is over the handler is cancelled, the error is logged, and the answer is
     `{"ok": False, "error": {"code": "timeout", …}}`. Raises `InvalidRequest` for a timeout that is no
-    positive number.
+    positive number. The limit stands for this function alone: what it calls keeps limits of its own.
     """
-    if timeout_seconds is not None and not timeout_seconds > 0:
+    is_number = isinstance(timeout_seconds, (int, float))
+    if timeout_seconds is not None and not (is_number and timeout_seconds > 0):
         raise InvalidRequest("a handler's timeout is a positive number of seconds", field="timeout_seconds")
 
     def decorate(handler: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R | dict[str, Any]]]:
@@ -119,8 +138,8 @@ def timeout_handler(
 
         @functools.wraps(handler)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R | dict[str, Any]:
-            if _limited_by_server.get():
-                _limited_by_server.set(False)  # what this handler calls keeps limits of its own
+            if any(each is wrapper for each in _layers(_timed.get())):
+                _timed.set(None)  # it may call itself, or leave a task behind that does
                 return await handler(*args, **kwargs)
             try:
                 return await run_limited(
@@ -139,6 +158,14 @@ async def _await(awaitable: Awaitable[R]) -> R:
     return await awaitable
 
 
+def _layers(handler: object) -> Iterator[object]:
+    """Give a handler, and what stands below its bindings, partial applications and decorators."""
+    while handler is not None:
+        yield handler
+        below = (getattr(handler, name, None) for name in ("__func__", "func", "__wrapped__"))
+        handler = next((each for each in below if each is not None), None)
+
+
 class Timeouts:
     """Which handler may take how long: by configuration, else by its decorator, else the default."""
 
@@ -154,16 +181,40 @@ class Timeouts:
         self.counts = TimeoutCounts()
 
     def limit(self, event: str, handler: object) -> float | None:
-        """Give the seconds that an event's handler may take."""
+        """Give the seconds that an application's handler may take."""
         if event in self.by_event:
             return self.by_event[event]
-        own: float | None = getattr(handler, "timeout_seconds", self.default)
-        return own
+        for layer in _layers(handler):
+            if hasattr(layer, "timeout_seconds"):
+                own: float | None = layer.timeout_seconds
+                return own
+        return self.default
 
-    async def run(self, event: str, handler: object, call: Coroutine[Any, Any, R]) -> R:
-        """Run a handler's call within its time; raises `HandlerTimeout` when it is over."""
-        token = _limited_by_server.set(True)
+    def own_limit(self, event: str) -> float | None:
+        """Give the seconds that Steadcast's own handler of an event may take; they always have a limit.
+
+        The default may be off, which is meant for the application's handlers.
+        """
+        if event in self.by_event:
+            return self.by_event[event]
+        default = self.default or DEFAULT_TIMEOUT
+        return min(SIMPLE_TIMEOUT, default) if event in SIMPLE else default
+
+    async def run(
+        self, event: str, handler: object, call: Coroutine[Any, Any, R], *, label: str = OTHERS
+    ) -> R:
+        """Run the call of an application's handler within its time; raises `HandlerTimeout` when it is over.
+
+        It is counted under the event's name where that is configured, else under `label`.
+        """
+        label = event if event in self.by_event else label
+        limit = self.limit(event, handler)
+        token = _timed.set(handler)
         try:
-            return await run_limited(call, seconds=self.limit(event, handler), name=event, counts=self.counts)
+            return await run_limited(call, seconds=limit, name=event, label=label, counts=self.counts)
         finally:
-            _limited_by_server.reset(token)
+            _timed.reset(token)
+
+    async def run_own(self, event: str, call: Coroutine[Any, Any, R]) -> R:
+        """Run one of Steadcast's own handlers; raises `HandlerTimeout` when its time is over."""
+        return await run_limited(call, seconds=self.own_limit(event), name=event, counts=self.counts)

@@ -12,19 +12,20 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-
 from socketio import exceptions, packet
+
 from steadcast import wire
 from steadcast.core.remember import Remembered
 from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, SteadcastError
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE
-from steadcast.socketio.timeouts import SIMPLE_TIMEOUT, Timeouts
+from steadcast.socketio.timeouts import OTHERS, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     import socketio
+
     from steadcast.event import Event, Receipt
     from steadcast.hub import Hub
     from steadcast.socketio.connections import ConnectionEventHandler
@@ -79,8 +80,6 @@ class Transport:
             "publish": self._on_publish,
             UNREADABLE: self._on_unreadable,
         }
-        for simple in ("subscribe", "unsubscribe"):
-            self.timeouts.by_event.setdefault(simple, SIMPLE_TIMEOUT)
         self._attach()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -100,7 +99,7 @@ class Transport:
 
     async def settle(self) -> None:
         """Wait until every event that came in is answered."""
-        while any(self._in_flight.values()):
+        while any(self._in_flight.values()):  # noqa: ASYNC110 - once at the end; an event would be set for each message
             await asyncio.sleep(0.02)
 
     # Attaching
@@ -157,9 +156,10 @@ class Transport:
         """Give `connect` and `disconnect` handlers their time; other events come through `_handle_event`."""
         if event not in {"connect", "disconnect"}:
             return await self._stock_trigger(event, namespace, *args)
+        handler, _ = self._app_handler(event, namespace, args)
         call = self._stock_trigger(event, namespace, *args)
         try:
-            return await self.timeouts.run(event, self._app_handler(event, namespace, args), call)
+            return await self.timeouts.run(event, handler, call, label=event)
         except HandlerTimeout as error:
             if event == "connect":
                 # Without this the library would take silence for consent.
@@ -241,35 +241,46 @@ class Transport:
         if ours is None or self._is_the_applications(event, payload):
             return await self._run_app(client, event, namespace, client.id, args), None
         try:
-            return await self.timeouts.run(event, ours, _as_coroutine(ours(client, payload)))
+            return await self.timeouts.run_own(event, _as_coroutine(ours(client, payload)))
         except SteadcastError as error:
             self._connections.counts["events_refused"] += 1
             if event not in {"subscribe", "unsubscribe", "publish"}:
                 # These are never acknowledged, so the refusal goes its own way.
                 await client.send("error", error.as_wire() | {"event": event})
             elif isinstance(error, HandlerTimeout):
+                self._connections.failed(client)
                 await client.send("error", error.as_wire())
             return _failed(error), None
 
     async def _run_app(
         self, client: Client | None, event: str, namespace: str, sid: str, args: list[Any]
     ) -> Any:
-        handler = self._app_handler(event, namespace, (sid, *args))
+        handler, label = self._app_handler(event, namespace, (sid, *args))
         call = self._stock_trigger(event, namespace, sid, *args)
         try:
-            return await self.timeouts.run(event, handler, call)
+            return await self.timeouts.run(event, handler, call, label=label)
         except HandlerTimeout as error:
-            if client is not None:
-                self._connections.failed(client)
-                await client.send("error", error.as_wire())
+            self._count_failure(client)
+            await self._server.emit("error", error.as_wire(), to=sid, namespace=namespace)
             return _failed(error)
+        except Exception:
+            self._count_failure(client)
+            raise
 
-    def _app_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> object:
-        handler, _ = self._server._get_event_handler(event, namespace, args)  # noqa: SLF001 - see the module's docstring
+    def _count_failure(self, client: Client | None) -> None:
+        if client is not None:
+            self._connections.failed(client)
+
+    def _app_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> tuple[object, str]:
+        """Give the application's handler of an event, and the name under which it is counted."""
+        server = self._server
+        handler, _ = server._get_event_handler(event, namespace, args)  # noqa: SLF001 - see the module's docstring
         if handler is not None:
-            return handler
-        spaces, _ = self._server._get_namespace_handler(namespace, args)  # noqa: SLF001 - see the module's docstring
-        return getattr(spaces, f"on_{event}", None)
+            named = any(event in server.handlers.get(space, ()) for space in (namespace, "*"))
+            return handler, event if named else OTHERS
+        spaces, _ = server._get_namespace_handler(namespace, args)  # noqa: SLF001 - see the module's docstring
+        handler = getattr(spaces, f"on_{event}", None)
+        return handler, OTHERS if handler is None else event
 
     def _is_the_applications(self, event: str, payload: object) -> bool:
         """Tell whether an event with one of our names is meant for the application's own handler."""
