@@ -77,11 +77,17 @@ class SlowDoor:
             threading.Thread(target=self._pass, args=(near,), daemon=True).start()
 
     def _pass(self, near: socket.socket) -> None:
-        with contextlib.suppress(OSError), near, socket.create_connection(("127.0.0.1", self.target)) as far:
-            while asked := near.recv(65536):
-                far.sendall(asked)
-                time.sleep(self.seconds)
-                near.sendall(far.recv(65536))
+        with near, socket.create_connection(("127.0.0.1", self.target)) as far:
+            up = threading.Thread(target=self._pump, args=(near, far, False), daemon=True)
+            up.start()
+            self._pump(far, near, True)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, slowly: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                time.sleep(self.seconds if slowly else 0)
+                sink.sendall(chunk)
+            sink.shutdown(socket.SHUT_WR)
 
 
 def test_a_server_that_answers_after_5_s_holds_the_agent_for_less_than_half_a_second(tmp_path: Path) -> None:
