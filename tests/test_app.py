@@ -1,0 +1,119 @@
+"""Steadcast embedded: it attaches, publishes, and leaves the application's own handlers as they were."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import socketio
+
+from steadcast import Steadcast
+from steadcast.config import Settings
+from steadcast.engines.memory import MemoryEngine
+from steadcast.errors import EngineRefused, IdConflict, InvalidEvent, InvalidStream
+from steadcast.testing import FaultyEngine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def cast() -> AsyncIterator[Steadcast]:
+    running = Steadcast(engine=MemoryEngine(epoch="e1"))
+    yield running
+    await running.aclose()
+
+
+async def test_publishing_starts_it_and_returns_the_position(cast: Steadcast) -> None:
+    receipt = await cast.publish("orders", type="order.paid", data={"order": 17})
+    assert (receipt.lane, receipt.position.epoch, receipt.position.offset) == ("normal", "e1", 1)
+
+
+async def test_a_critical_event_goes_into_its_own_lane(cast: Steadcast) -> None:
+    await cast.publish("orders", type="a", data=1)
+    receipt = await cast.publish("orders", type="b", data=2, priority="critical")
+    assert (receipt.lane, receipt.position.offset) == ("critical", 1)
+
+
+async def test_the_same_id_is_answered_with_the_first_position_and_another_body_refused(
+    cast: Steadcast,
+) -> None:
+    first = await cast.publish("orders", type="a", data=1, id="x")
+    again = await cast.publish("orders", type="a", data=1, id="x")
+    assert (again.position, again.duplicate) == (first.position, True)
+    with pytest.raises(IdConflict):
+        await cast.publish("orders", type="a", data=2, id="x")
+
+
+@pytest.mark.parametrize(
+    ("stream", "more", "error"),
+    [
+        ("no spaces", {}, InvalidStream),
+        ("steadcast.dead", {}, InvalidStream),
+        ("s", {"data": object()}, InvalidEvent),
+        ("s", {"priority": "urgent"}, InvalidEvent),
+        ("s", {"time": "yesterday"}, InvalidEvent),
+    ],
+)
+async def test_what_can_never_work_is_refused_at_once(
+    cast: Steadcast, stream: str, more: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await cast.publish(stream, type="t", **more)
+
+
+async def test_broadcast_hands_over_and_the_event_arrives(cast: Steadcast) -> None:
+    await cast.start()
+    event_id = cast.broadcast("orders", type="a", data=1)
+    async with asyncio.timeout(5):
+        while not (await cast.engine.describe("orders")).streams["orders"]["normal"].head:  # type: ignore[index]
+            await asyncio.sleep(0.005)
+    again = await cast.publish("orders", type="a", data=1, id=event_id)
+    assert again.duplicate
+
+
+async def test_publish_waits_through_a_failing_engine() -> None:
+    engine = FaultyEngine(MemoryEngine())
+    settings = Settings(retry_interval=0.01, retry_delay=0.01)
+    async with Steadcast(engine=engine, settings=settings) as cast:
+        engine.fail_appends(times=2)
+        receipt = await cast.publish("orders", type="a", data=1)
+        assert receipt.position.offset == 1
+
+
+async def test_an_engine_of_its_callers_stays_open() -> None:
+    engine = MemoryEngine()
+    async with Steadcast(engine=engine) as cast:
+        await cast.publish("s", type="t")
+    assert (await engine.describe("s")).streams["s"]
+
+
+async def test_an_engine_that_can_never_be_opened_is_told_at_the_start(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"this is no database at all, whatever its name says" * 100)
+    cast = Steadcast(engine=f"sqlite:///{broken}")
+    with pytest.raises(EngineRefused):
+        await cast.start()
+    await cast.aclose()
+
+
+async def test_attaching_keeps_the_applications_handlers() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+
+    @sio.event
+    async def hello(sid: str, data: Any) -> str:
+        return f"hello {data}"
+
+    cast = Steadcast(sio, engine="memory:")
+    assert sio.handlers["/"]["hello"] is hello
+    assert cast.sio is sio
+    await cast.aclose()
+
+
+async def test_two_sqlite_files_do_not_meet(tmp_path: Path) -> None:
+    first, second = (f"sqlite:///{tmp_path / name}" for name in ("a.db", "b.db"))
+    async with Steadcast(engine=first) as one, Steadcast(engine=second) as other:
+        await one.publish("s", type="t")
+        assert (await other.engine.describe("s")).streams["s"]["normal"].head == 0  # type: ignore[index]

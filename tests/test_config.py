@@ -1,0 +1,49 @@
+"""Settings come from the environment, then a TOML file, then the defaults; flags stand on top."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from steadcast.config import Settings, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_defaults_are_the_designs_numbers() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port, settings.engine) == ("127.0.0.1", 8765, "sqlite:///steadcast.db")
+    assert (settings.ping_interval, settings.ping_timeout, settings.stale_check_interval) == (30, 10, 60)
+    assert (settings.handler_timeout, settings.retry_interval, settings.max_retries) == (5, 2, 3)
+    assert (settings.retry_delay, settings.retry_delay_max) == (1, 8)
+    assert (settings.retry_age_limit, settings.retry_queue_size) == (30, 1_000)
+    assert (settings.window_events, settings.window_bytes) == (1_024, 1024 * 1024)
+    assert (settings.retention_age, settings.retention_events) == (7 * 24 * 3600, 1_000_000)
+    assert settings.retention_bytes == 2 * 1024**3
+
+
+def test_the_environment_goes_before_the_file_and_flags_before_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "steadcast.toml"
+    file.write_text('port = 1001\nhost = "127.0.0.2"\nengine = "memory:"\n')
+    monkeypatch.setenv("STEADCAST_PORT", "1002")
+    monkeypatch.setenv("STEADCAST_HOST", "127.0.0.3")
+    settings = load(file, host="127.0.0.4", port=None)
+    assert (settings.host, settings.port, settings.engine) == ("127.0.0.4", 1002, "memory:")
+
+
+def test_timeouts_by_handler_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEADCAST_HANDLER_TIMEOUTS", '{"import": 60, "watch": null}')
+    assert Settings().handler_timeouts == {"import": 60.0, "watch": None}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"port": 70_000}, {"window_events": 0}, {"log_format": "xml"}, {"unknown": 1}]
+)
+def test_a_setting_that_is_none_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**bad)  # type: ignore[arg-type]
