@@ -438,6 +438,7 @@ def test_a_batch_is_taken_with_holes_and_without_events() -> None:
         ),
         wire_batch([]) | {"events": [WIRE_EVENT | {"offset": 3, "id": "n3", "priority": "urgent"}]},
         wire_batch([]) | {"events": [{"offset": 3}]},
+        wire_batch([], stream="/"),
         wire_batch([]) | {"events": [7]},
     ],
     ids=lambda payload: ascii(payload)[:80],

@@ -377,7 +377,8 @@ def parse_batch(payload: object) -> Batch:
     Its offsets rise within (`after`, `upto`]: a receiver's cursor moves along them.
     """
     raw = _convert(payload, WireBatch, "batch")
-    check_stream(raw.stream)
+    if not _STREAM.fullmatch(raw.stream):
+        raise InvalidRequest("stream: a batch names its stream", field="stream")
     check_epoch(raw.epoch)
     last = _offset(raw.after, "after")
     for event in raw.events:
