@@ -7,14 +7,17 @@ import time
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 
 from steadcast.core.health import Health
+from steadcast.core.session import State
 from steadcast.errors import SteadcastError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from steadcast.core.session import Flow
     from steadcast.hub import Hub
     from steadcast.socketio.client import Client
 
@@ -22,6 +25,13 @@ log = structlog.get_logger("steadcast.connections")
 
 KNOWN_CLIENTS: Final = 10_000
 """So many client ids are remembered for their reconnects; the longest unseen go first, counted."""
+
+
+class _Record(msgspec.Struct):
+    """What a client did over all its connections."""
+
+    connects: int = 0
+    failures: int = 0
 
 
 class ConnectionEventHandler:
@@ -45,9 +55,10 @@ class ConnectionEventHandler:
         self._clock = clock
         self._clients: dict[str, Client] = {}
         self._health: dict[str, Health] = {}
-        self._failures: Counter[str] = Counter()
-        self._connects: OrderedDict[str, int] = OrderedDict()
+        self._records: dict[str, _Record] = {}
+        self._known: OrderedDict[str, _Record] = OrderedDict()
         self._pings: dict[float, float] = {}
+        self._told: dict[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # Life
@@ -55,8 +66,8 @@ class ConnectionEventHandler:
     def start(self) -> None:
         """Begin to ping and to check."""
         self._tasks = [
-            asyncio.create_task(self._ping_for_ever(), name="steadcast-ping"),
-            asyncio.create_task(self._check_for_ever(), name="steadcast-stale"),
+            asyncio.create_task(self._for_ever(self._ping_later), name="steadcast-ping"),
+            asyncio.create_task(self._for_ever(self._check_later), name="steadcast-stale"),
         ]
 
     async def aclose(self) -> None:
@@ -82,19 +93,27 @@ class ConnectionEventHandler:
         self._clients[client.id] = client
         self._health[client.id] = Health(since=self._clock())
         self.counts["connects"] += 1
-        if client.client_id is not None:
-            self._connects[client.client_id] = self._connects.pop(client.client_id, 0) + 1
-            if len(self._connects) > KNOWN_CLIENTS:
-                self._connects.popitem(last=False)
-                self.counts["client_ids_evicted"] += 1
+        record = self._records[client.id] = self._record(client.client_id)
+        record.connects += 1
 
     def disconnected(self, sid: str) -> Client | None:
         """Forget a connection; returns its client where there was one."""
         self._health.pop(sid, None)
-        self._failures.pop(sid, None)
+        self._records.pop(sid, None)
         client = self._clients.pop(sid, None)
         self.counts["disconnects"] += client is not None
         return client
+
+    def _record(self, client_id: str | None) -> _Record:
+        """Give what is remembered of a client; one without an id is new with each connection."""
+        if client_id is None:
+            return _Record()
+        record = self._known.setdefault(client_id, _Record())
+        self._known.move_to_end(client_id)
+        if len(self._known) > KNOWN_CLIENTS:
+            self._known.popitem(last=False)
+            self.counts["client_ids_evicted"] += 1
+        return record
 
     # Who answers
 
@@ -114,14 +133,15 @@ class ConnectionEventHandler:
         self.counts["pongs"] += 1
 
     def failed(self, client: Client) -> None:
-        """Count a failure of this client's: a handler, a send."""
-        self._failures[client.id] += 1
+        """Count a failure of this client's: a handler that raised or timed out, a ping, a missing pong."""
+        if client.id in self._records:
+            self._records[client.id].failures += 1
 
     async def ping_all(self) -> tuple[int, int]:
         """Ping every client with the heads of its streams; returns how many were sent and how many failed."""
         if not self._clients:
             return 0, 0
-        heads = await self._heads()
+        heads = self._told = await self._heads()
         wall, now = time.time(), self._clock()
         self._pings = {sent: at for sent, at in self._pings.items() if now - at < 2 * self._patience} | {
             wall: now
@@ -137,19 +157,20 @@ class ConnectionEventHandler:
                 self.failed(client)
         self.counts["pings"] += sent
         self.counts["pings_failed"] += failed
-        log.info("🏓 Sent pings to %d clients, %d failed", sent, failed)
+        self._tell(f"🏓 Sent pings to {sent} clients, {failed} failed")
         return sent, failed
 
     def clean_up(self) -> int:
         """Disconnect every stale client; returns how many there were."""
         now = self._clock()
-        stale = [c for c in self if (h := self._health.get(c.id)) and h.stale(now, self._patience)]
+        stale = [c for c in self if c.kicked is None and self._health[c.id].stale(now, self._patience)]
         for client in stale:
-            log.warning("🧟 Detected stale connection %s", client.id)
+            self._tell(f"🧟 Detected stale connection {client.id}", alarming=True)
+            self.failed(client)
             client.kick(Unavailable("no pong for too long", code="stale"))
         self.counts["stale"] += len(stale)
         if stale:
-            log.info("🧹 Cleaned up %d stale connections", len(stale))
+            self._tell(f"🧹 Cleaned up {len(stale)} stale connections")
         return len(stale)
 
     # Figures
@@ -163,16 +184,18 @@ class ConnectionEventHandler:
         }
 
     def metrics(self, client: Client) -> dict[str, Any]:
-        """Give one client's figures; times are in seconds, lag and window in events per stream and lane."""
-        health = self._health[client.id]
-        connects = self._connects.get(client.client_id or "", 1)
+        """Give one client's figures; times are in seconds, lag and what is unacked in events.
+
+        `reconnects` and `failures` are those of the client's id, over all its connections, where it has one.
+        """
+        health, record = self._health[client.id], self._records[client.id]
         return {
             "sid": client.id,
             "client_id": client.client_id,
             "transport": client.transport,
             "uptime": round(health.uptime(self._clock()), 3),
-            "reconnects": connects - 1,
-            "failures": self._failures[client.id],
+            "reconnects": record.connects - 1,
+            "failures": record.failures,
             "round_trip": health.round_trip,
             "queued": client.queued,
             "streams": {
@@ -182,12 +205,27 @@ class ConnectionEventHandler:
                         "position": [flow.epoch, flow.position],
                         "acked": flow.acked,
                         "unacked": flow.unacked[0],
+                        "lag": self._lag(stream, flow),
                     }
                     for lane, flow in session.flows.items()
                 }
                 for stream, session in self._hub.sessions(client).items()
             },
         }
+
+    def _lag(self, stream: str, flow: Flow) -> int | None:
+        """Count the events between a client's last ack and the head as the last ping told it.
+
+        None where it can't be counted: before the first ping, or where the engine's offsets have holes.
+        """
+        if not self._hub.engine.dense:
+            return None
+        epoch, head = self._told.get(stream, {}).get(str(flow.lane), ("", 0))
+        if epoch != flow.epoch and flow.state is not State.LIVE:
+            return None
+        # A live flow is at its group's position, which is later than the last ping.
+        known = max(flow.position, head if epoch == flow.epoch else 0)
+        return max(0, known - flow.acked)
 
     # The loops
 
@@ -204,23 +242,36 @@ class ConnectionEventHandler:
         if not streams:
             return {}
         try:
-            heads = await self._hub.heads(streams)
-        except SteadcastError as error:
+            async with asyncio.timeout(self.ping_timeout / 2):
+                heads = await self._hub.heads(streams)
+        except (SteadcastError, TimeoutError) as error:
             # A ping without heads still shows that the connection lives.
             self.counts["pings_without_heads"] += 1
-            log.warning("the engine told no heads", code=error.code)
+            log.warning("the engine told no heads", code=getattr(error, "code", "timeout"))
             return {}
         return {
             stream: {lane: [at.epoch, at.offset] for lane, at in lanes.items()}
             for stream, lanes in heads.items()
         }
 
-    async def _ping_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.ping_interval)
-            await self.ping_all()
+    async def _ping_later(self) -> None:
+        await asyncio.sleep(self.ping_interval)
+        await self.ping_all()
 
-    async def _check_for_ever(self) -> None:
+    async def _check_later(self) -> None:
+        await asyncio.sleep(self.stale_check_interval)
+        self.clean_up()
+
+    async def _for_ever(self, job: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(self.stale_check_interval)
-            self.clean_up()
+            try:
+                await job()
+            except Exception:
+                # A defect in one round must not end the pings: every client would be stale.
+                self.counts["rounds_failed"] += 1
+                log.exception("a round of pings or checks failed")
+
+    @staticmethod
+    def _tell(message: str, *, alarming: bool = False) -> None:
+        # Formatted here: an application's structlog may not put arguments into the text.
+        (log.warning if alarming else log.info)(message)
