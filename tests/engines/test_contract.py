@@ -371,7 +371,7 @@ async def test_retention_by_count_holds_per_lane(backend: Backend) -> None:
 
 async def test_retention_by_bytes(backend: Backend) -> None:
     some = events(range(20), data="x" * 100)
-    engine = backend.open(retention=Retention(bytes=5 * size(some[-1]) + 1))
+    engine = backend.open(retention=Retention(bytes=5 * size(some[-1])))
     await engine.append("s", some)
     assert await engine.trim() == 15
     lane = (await engine.describe("s")).streams["s"][NORMAL]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from engine_backends import CRITICAL, NORMAL, Clock, event, events, ids, open_sqlite, read_all
 from engine_logfile import check
 
+from steadcast.engines import sqlite_read
 from steadcast.engines.base import Retention
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.errors import EngineRefused, EngineUnavailable, QueueFull
@@ -173,6 +175,16 @@ async def test_the_queue_is_bounded_by_bytes_too(opened: Open) -> None:
     await taken
     # One that is larger than the whole queue has its turn when nothing else waits.
     await engine.append("s", [event(3, "x" * 20_000)])
+
+
+async def test_a_burst_of_retries_is_tried_in_vain_once(opened: Open) -> None:
+    engine = opened()
+    for _ in range(4):
+        await engine.append("s", events(range(5)))
+    assert engine.statistics().counts.looked_late == 1
+    await engine.append("s", [event("fresh")])
+    await engine.append("s", events(range(5)))
+    assert engine.statistics().counts.looked_late == 2
 
 
 async def test_what_came_in_is_counted_by_what_became_of_it(opened: Open) -> None:
@@ -359,26 +371,73 @@ async def test_pages_and_heads_agree_while_events_come_and_go(opened: Open) -> N
     await asyncio.gather(write(), read(), read(), read())
 
 
-async def test_a_busy_loop_still_gets_its_pages(opened: Open) -> None:
+async def test_a_page_comes_in_few_rows(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row lets go of the interpreter, and a busy loop may keep it for 5 ms: 256 would take a second."""
+    rows = 0
+
+    def trace(_: object, row: Any) -> Any:
+        nonlocal rows
+        rows += 1
+        return row
+
     engine = opened()
-    await engine.append("s", events(range(256), data="x" * 500))
-    stop = False
+    await engine.append("s", events(range(256)))
+    monkeypatch.setattr(apsw, "connection_hooks", [lambda conn: conn.set_row_trace(trace)])
+    assert len((await engine.read("s", NORMAL, 0)).events) == 256
+    assert 0 < rows < 10
 
-    async def hog() -> None:
-        while not stop:
-            until = time.perf_counter() + 0.002
-            while time.perf_counter() < until:
-                pass
-            await asyncio.sleep(0)
 
-    task = asyncio.ensure_future(hog())
-    began = time.perf_counter()
-    for _ in range(5):
-        assert len((await engine.read("s", NORMAL, 0)).events) == 256
-    stop = True
-    await task
-    # Row by row, each would wait for the interpreter 256 times, up to 5 ms each.
-    assert (time.perf_counter() - began) / 5 < 0.5
+async def test_a_page_with_a_hole_is_told_not_served(path: Path, opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", events(range(10)))
+    other = apsw.Connection(str(path))
+    taken = other.execute("DELETE FROM events WHERE event ->> 'id' = '4' RETURNING key, at, event").fetchall()
+    with pytest.raises(EngineRefused) as caught:
+        await engine.read("s", NORMAL, 0)
+    assert caught.value.code == "engine_invalid"
+    other.execute("INSERT INTO events VALUES (?, ?, ?)", taken[0])
+    other.close()
+    assert len((await engine.read("s", NORMAL, 0)).events) == 10
+
+
+async def test_reads_that_wait_are_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    monkeypatch.setattr(sqlite_read, "MAX_WAITING", 3)
+    reads = [asyncio.ensure_future(engine.read("s", NORMAL, 0)) for _ in range(5)]
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    assert [isinstance(answer, QueueFull) for answer in answers] == [False, False, False, True, True]
+    assert ids(await engine.read("s", NORMAL, 0)) == ["1"]
+    assert (engine.statistics().reads_refused, engine.statistics().reads_waiting) == (2, 0)
+
+
+def test_a_program_that_forgets_to_close_its_engine_still_ends(path: Path) -> None:
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from engine_backends import event, open_sqlite\n"
+        "engine = open_sqlite(pathlib.Path(sys.argv[1]))\n"
+        "asyncio.run(engine.append('s', [event(1)]))\n"
+    )
+    search = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", program, str(path)], env=search, timeout=30, check=True)
+    check(path)
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_counted(path: Path) -> None:
+    engine = open_sqlite(path)
+
+    async def leave() -> threading.Event:
+        await engine.append("s", [event(1)])
+        go = threading.Event()
+        engine._writer.call(lambda _: go.wait(PATIENCE))
+        return go
+
+    asyncio.run(leave()).set()
+    engine._writer._queue.put(None)
+    engine._writer._thread.join(PATIENCE)
+    assert engine.statistics().counts.unheard == 1
+    assert not engine._writer._thread.is_alive()
+    check(path)
 
 
 async def test_an_engine_closes_while_reads_are_under_way(opened: Open) -> None:

@@ -30,7 +30,9 @@ OFFSET_BITS: Final = 40
 OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
 MAX_LANES: Final = 1 << 22
 """A key has 63 bits; a file takes two million streams."""
-CACHE_KIB: Final = 32 * 1024
+WRITE_CACHE: Final = 8 * 1024
+"""KiB of pages that the writing connection keeps; the others read in stretches and keep less."""
+READ_CACHE: Final = 1024
 
 _PROBE: Final = "CREATE TABLE probe (number INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT"
 _LAYOUT: Final = f"""
@@ -105,7 +107,7 @@ def open_log(path: Path, *, busy: float) -> Log:
     Raises `EngineRefused` (`engine_newer`, `engine_invalid`) for a file that isn't ours to write, and
     `EngineUnavailable` for what can pass.
     """
-    conn = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, busy=busy)
+    conn = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, busy=busy, cache=WRITE_CACHE)
     try:
         version = _version(conn, path)
         _set_durable(conn, path)
@@ -119,7 +121,7 @@ def open_log(path: Path, *, busy: float) -> Log:
         raise told from error
 
 
-def connect(path: Path, flags: int, *, busy: float) -> apsw.Connection:
+def connect(path: Path, flags: int, *, busy: float, cache: int = READ_CACHE) -> apsw.Connection:
     """Open a connection; raises what `sqlite_errors` makes of SQLite's errors."""
     if path.is_dir():
         raise invalid(path, "it is a folder")
@@ -129,7 +131,7 @@ def connect(path: Path, flags: int, *, busy: float) -> apsw.Connection:
         raise _cannot_open(error, path) from error
     try:
         conn.set_busy_timeout(int(busy * 1000))
-        conn.pragma("cache_size", -CACHE_KIB)
+        conn.pragma("cache_size", -cache)
         conn.pragma("temp_store", "memory")
     except apsw.Error as error:
         told = from_sqlite(error, path, conn.system_errno)
