@@ -15,11 +15,13 @@ import structlog
 from steadcast import wire
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
+from steadcast.core.breaker import State
 from steadcast.core.retry import RetryQueue
 from steadcast.core.session import Window
 from steadcast.engines import open_engine
 from steadcast.engines.base import Retention
 from steadcast.errors import SteadcastError
+from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
 from steadcast.http.context import Context, Limits
@@ -32,7 +34,7 @@ from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -44,7 +46,9 @@ log = structlog.get_logger("steadcast")
 MAX_MESSAGE = 4 * 1024 * 1024 + 64 * 1024
 """The largest Socket.IO message that is read, in bytes: larger than any publish that can be accepted."""
 PROBED = "steadcast.ready"
-"""The stream that an empty append asks for; it never holds an event."""
+"""The stream that probes ask for; it never holds an event."""
+PROBE_LIMIT = 3.0
+"""Seconds after which a part of the engine that doesn't answer is told as not ready."""
 
 
 class Attributes(TypedDict, total=False):
@@ -280,6 +284,7 @@ class Steadcast:
             limits=Limits(handler_timeout=settings.handler_timeout),
             publish=self.broadcaster.append_once,
             server_url=settings.server_url,
+            ready=self._problems,
             stats=self._stats,
         )
 
@@ -291,11 +296,42 @@ class Steadcast:
             return Path(f"{self._given.removeprefix('sqlite:///')}.dead").absolute()
         return None
 
+    async def _problems(self) -> list[str]:
+        """List in words what keeps this server from serving: each thing that it needs is tried."""
+        problems = ["draining: the server is going away"] if self.transport.draining else []
+        probes = await asyncio.gather(
+            self._probe("append", self.engine.append(PROBED, [])),
+            self._probe("read", self.engine.read(PROBED, Lane.NORMAL, 0, 1)),
+            self._probe("describe", self.engine.describe(PROBED)),
+        )
+        problems += dict.fromkeys(told for told in probes if told is not None)
+        if self.broadcaster.breaker.state is State.OPEN:
+            problems.append("breaker_open: the log failed, and publishing is refused for a moment")
+        return problems
+
+    async def _probe(self, what: str, work: Awaitable[object]) -> str | None:
+        # A little less than what an HTTP handler may take, so that the reason is told and not its timeout.
+        limit = min(PROBE_LIMIT, 0.9 * (self.settings.handler_timeout or PROBE_LIMIT))
+        try:
+            async with asyncio.timeout(limit):
+                await work
+        except SteadcastError as error:
+            self.context.counts["ready_failed"] += 1
+            return f"{error.code}: {error.message}"
+        except TimeoutError:
+            self.context.counts["ready_failed"] += 1
+            return f"timeout: the log doesn't answer to {what} within {limit:g} s"
+        return None
+
     def _stats(self) -> dict[str, object]:
+        breaker = self.broadcaster.breaker.state
         return {
             "connections": self.connections.statistics(),
             "handlers": self.timeouts.counts.statistics(),
+            "emissions": self.transport.emissions_statistics(),
             "broadcaster": self.broadcaster.statistics(),
+            # As numbers too, since metrics have no texts: 1 for the state that the breaker is in.
+            "breaker": {state.name.lower(): int(state is breaker) for state in State},
         }
 
     def _check_connect(self, environ: dict[str, Any], auth: object) -> None:

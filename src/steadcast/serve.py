@@ -52,24 +52,32 @@ def _is_loopback(host: str) -> bool:
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send logs to standard error: readable on a terminal, JSON by setting."""
+    """Send logs to standard error, those of libraries too: readable on a terminal, JSON by setting."""
+    as_json = settings.log_format == "json"
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
-        if settings.log_format == "json"
+        if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    common: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*common, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    stderr = logging.StreamHandler(sys.stderr)
+    own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    stderr.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common], processors=[own, renderer]
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[stderr], force=True)
 
 
 class Server(uvicorn.Server):

@@ -102,6 +102,11 @@ class Transport:
         while any(self._in_flight.values()):  # noqa: ASYNC110 - once at the end; an event would be set for each message
             await asyncio.sleep(0.02)
 
+    def emissions_statistics(self) -> dict[str, int]:
+        """Count the answers that are kept for repeated emissions, and those that had to go."""
+        kept = self._emissions
+        return {"kept": len(kept), "expired": kept.expired, "evicted": kept.evicted}
+
     # Attaching
 
     def _attach(self) -> None:
