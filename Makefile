@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 STATIC := src/steadcast/http/static/index.html
-WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts \
+WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts dashboard/svelte.config.js \
 	clients/js/package.json dashboard/package.json package-lock.json -type f 2>/dev/null)
 
 .PHONY: run test setup web check fix test-python test-js clean

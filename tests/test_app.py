@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import socketio
 
@@ -117,3 +118,21 @@ async def test_two_sqlite_files_do_not_meet(tmp_path: Path) -> None:
     async with Steadcast(engine=first) as one, Steadcast(engine=second) as other:
         await one.publish("s", type="t")
         assert (await other.engine.describe("s")).streams["s"]["normal"].head == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:1"}, 200),
+        ({"host": "localhost", "origin": "http://localhost"}, 200),
+        ({"host": "evil.example", "origin": "http://evil.example"}, 421),
+        ({"host": "127.0.0.1:1", "origin": "http://evil.example"}, 403),
+    ],
+)
+async def test_a_handshake_under_a_foreign_name_or_from_a_foreign_page_is_refused(
+    cast: Steadcast, headers: dict[str, str], status: int
+) -> None:
+    transport = httpx.ASGITransport(cast)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/socket.io/?EIO=4&transport=polling", headers=headers)
+    assert answer.status_code == status

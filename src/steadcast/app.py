@@ -25,6 +25,7 @@ from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
 from steadcast.http.context import Context, Limits
+from steadcast.http.edge import Door
 from steadcast.hub import Hub, Timing
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.codec import JsonPacket
@@ -36,7 +37,7 @@ from steadcast.socketio.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
@@ -111,7 +112,7 @@ class Steadcast:
         self.hub = Hub(
             self.engine,
             window=Window(self.settings.window_events, self.settings.window_bytes),
-            timing=Timing(ack_overdue=self.settings.ack_overdue),
+            timing=Timing(ack_overdue=self.settings.ack_overdue, trim_every=self.settings.trim_interval),
         )
         self.dead = DeadEvents(self.engine, path=self._dead_file())
         self.broadcaster = SocketIOEventBroadcaster(
@@ -140,6 +141,7 @@ class Steadcast:
             authorize=authorize or self._check_connect,
         )
         self.http = build(self.context)
+        self._socket_app = Door(socketio.ASGIApp(self.sio, socketio_path=None), self.context)
         self._starting = asyncio.Lock()
         self._started = False
 
@@ -253,11 +255,6 @@ class Steadcast:
             await self._socket_app(scope, receive, send)
         else:
             await self.http(scope, receive, send)
-
-    @property
-    def _socket_app(self) -> ASGIApp:
-        app: ASGIApp = socketio.ASGIApp(self.sio, socketio_path=None)
-        return app
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     retention_events: int = Field(default=1_000_000, gt=0)
     retention_bytes: int = Field(default=2 * 1024**3, gt=0)
 
+    trim_interval: float = Field(default=30.0, gt=0)
+
     window_events: int = Field(default=1_024, gt=0)
     window_bytes: int = Field(default=1024 * 1024, gt=0)
     ack_overdue: float = Field(default=40.0, gt=0)

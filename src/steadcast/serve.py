@@ -94,7 +94,8 @@ class Server(uvicorn.Server):
         """Listen, and drain the spool that hooks and publishers left for this address."""
         await super().startup(sockets)
         if self.started:
-            where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{self.config.port}"
+            port = self.servers[0].sockets[0].getsockname()[1]
+            where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{port}"
             log.info("serving", url=where + self._settings.base_path, engine=self._settings.engine)
             threading.Thread(
                 target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True

@@ -85,6 +85,7 @@ class Subscriber:
         self.url = url
         self.client_id = client_id or secrets.token_hex(8)
         self.connects = 0
+        self.unreadable = 0
         self._receiver = Receiver(wire.check_stream(stream), start=start, cursors=kept)
         self._token = token
         self._on_told = on_told
@@ -234,10 +235,6 @@ class Subscriber:
         if told.kind == "refused":
             self._error = NotAllowed(f"the subscription was refused: {told.code}", code=told.code)
             self._wake.set()
-        if told.kind == "reset" and told.lane in self._ready:
-            # It belongs to the log that is gone; the receiver waits only for this report.
-            del self._ready[told.lane]
-            self._do(self._receiver.handled(self._now(), told.lane))
         self._told.append(told)
         if self._on_told is not None:
             self._on_told(told)
@@ -305,7 +302,7 @@ class Subscriber:
         now = self._now()
         match answer:
             case {"ok": True, "lanes": lanes}:
-                self._do(self._receiver.answered(now, wire.parse_answer(lanes)))
+                self._take_answer(now, lanes)
             case {"error": {"code": str(code), "temporary": bool(temporary), **rest}}:
                 wait = rest.get("retry_after")
                 known = float(wait) if isinstance(wait, (int, float)) else None
@@ -321,12 +318,22 @@ class Subscriber:
             case _:
                 log.warning("an answer that is none: %.200r", answer)
 
+    def _take_answer(self, now: float, lanes: object) -> None:
+        try:
+            answers = wire.parse_answer(lanes)
+        except InvalidRequest:
+            # The subscribe counts as unanswered, and is sent again.
+            self._receiver.counts.answers_dropped += 1
+            log.exception("an answer that is none")
+            return
+        self._do(self._receiver.answered(now, answers))
+
     def _received(self, payload: object) -> None:
         try:
             batch = wire.parse_batch(payload)
         except InvalidRequest:
             # The chain shows the gap that is left, and it is repaired by another subscribe.
-            self._receiver.counts.strays_dropped += 1
+            self.unreadable += 1
             log.exception("a batch that is none")
             return
         if batch.stream == self.stream:

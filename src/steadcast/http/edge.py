@@ -102,5 +102,31 @@ class Edge:
         self._context.requests.observe(route, method, status, None if route == FEED_ROUTE else seconds)
 
 
+class Door:
+    """Before Socket.IO: who comes under a foreign name, or from a page of another origin, stays outside."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        """Stand before an ASGI application."""
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a handshake or poll in, or refuse it in words; a WebSocket that is refused is answered 403."""
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        host = _text(headers.get(b"host"))
+        try:
+            check_host(self._context, host)
+            check_origin(self._context, _text(headers.get(b"origin")), host)
+        except SteadcastError as error:
+            self._context.counts[f"refused_{error.code}"] += 1
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+            else:
+                await problem(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")

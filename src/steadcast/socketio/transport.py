@@ -97,9 +97,13 @@ class Transport:
         told = {"reason": reason, "reconnect_in": list(reconnect_in)}
         await asyncio.gather(*(client.send("goaway", told) for client in self._connections))
 
-    async def settle(self) -> None:
-        """Wait until every event that came in is answered."""
+    async def settle(self, patience: float = 1.0) -> None:
+        """Wait until what came in is answered, and at most `patience` seconds for what is queued to go."""
         while any(self._in_flight.values()):  # noqa: ASYNC110 - once at the end; an event would be set for each message
+            await asyncio.sleep(0.02)
+        now = asyncio.get_running_loop().time
+        deadline = now() + patience
+        while any(client.queued for client in self._connections) and now() < deadline:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
 
     def emissions_statistics(self) -> dict[str, int]:
