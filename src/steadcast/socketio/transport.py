@@ -105,6 +105,8 @@ class Transport:
         deadline = now() + patience
         while any(client.queued for client in self._connections) and now() < deadline:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
+        # The library's writer holds a packet for some steps between its queue and the socket.
+        await asyncio.sleep(0.1)
 
     def emissions_statistics(self) -> dict[str, int]:
         """Count the answers that are kept for repeated emissions, and those that had to go."""

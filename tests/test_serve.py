@@ -1,0 +1,71 @@
+"""`steadcast serve` as a process: how it starts, refuses to start, and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.house import Peer
+from support.server import BIN, Server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def serve(folder: Path, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [BIN / "steadcast", "serve", *flags],
+        cwd=folder,
+        env={**os.environ, "STEADCAST_SPOOL": str(folder / "spool"), **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def test_a_signal_drains_it_and_the_clients_are_told(tmp_path: Path) -> None:
+    server = await asyncio.to_thread(Server(tmp_path).start)
+    peer = Peer()
+    await peer.connect(server.url)
+    await peer.call("subscribe", {"stream": "s"})
+    code = await asyncio.to_thread(server.kill, signal.SIGTERM)
+    await peer.until(lambda: peer.named("disconnect"))
+    assert code == 0
+    assert [set(told) for told in peer.named("goaway")] == [{"reason", "reconnect_in"}]
+    await peer.close()
+
+
+def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
+    done = serve(tmp_path, "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - it is refused
+    assert done.returncode != 0
+    assert "set a token" in done.stderr + done.stdout
+
+
+def test_a_taken_port_ends_it(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        done = serve(tmp_path, "--port", str(server.port), "--engine", "memory:")
+        assert done.returncode != 0
+
+
+def test_a_file_that_is_no_log_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "other.db").write_bytes(b"no database at all, in no version of any kind " * 50)
+    done = serve(tmp_path, "--port", "0", "--engine", "sqlite:///other.db")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "other.db" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_logs_are_json_by_setting_and_readable_otherwise(tmp_path: Path, form: str) -> None:
+    with Server(tmp_path, STEADCAST_LOG_FORMAT=form) as server:
+        first = server.log().splitlines()[0]
+        told: dict[str, Any] = json.loads(first) if form == "json" else {"event": first}
+        assert "serving" in told["event"]
