@@ -90,6 +90,8 @@ def _data(given: str | None) -> Any:
         return None
     try:
         if given == "-":
+            if sys.stdin is None:
+                leave(Exit.USAGE, "--data: standard input is closed")
             return _json(_limited(sys.stdin.buffer, "standard input"), "standard input")
         if given.startswith("@"):
             with Path(given[1:]).open("rb") as file:
@@ -120,9 +122,12 @@ def _publish_lines(sending: Sending, stream: str, attributes: dict[str, Any]) ->
     from steadcast.commands.lines import Lines
 
     lines = Lines(0, longest=MAX_INPUT)
-    while group := lines.next_group(GROUP_EVENTS, GROUP_BYTES):
-        items = [_from_line(number, line, stream, attributes, sending) for number, line in group]
-        sending.send([item for item in items if item is not None])
+    try:
+        while group := lines.next_group(GROUP_EVENTS, GROUP_BYTES):
+            items = [_from_line(number, line, stream, attributes, sending) for number, line in group]
+            sending.send([item for item in items if item is not None])
+    except OSError as error:
+        sending.refused("standard input", f"it can't be read: {error.strerror}", Exit.USAGE)
 
 
 def _from_line(
