@@ -7,7 +7,7 @@ STATIC := src/steadcast/http/static/index.html
 WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts dashboard/svelte.config.js \
 	clients/js/package.json dashboard/package.json package-lock.json -type f 2>/dev/null)
 
-.PHONY: run test setup web check fix test-python test-js clean
+.PHONY: run test setup web check fix test-python test-js pictures sim clean
 
 run: .venv/.ready $(STATIC)
 	@exec $(BIN)/steadcast serve
@@ -53,6 +53,15 @@ test-python: setup
 
 test-js: setup
 	@sh scripts/node npm run test --silent --workspaces --if-present
+
+# The pictures in docs/, made by the browser tests.
+pictures: setup
+	STEADCAST_PICTURES=docs/pictures $(BIN)/pytest -q tests/e2e/test_page.py
+
+# The same simulation as in the tests, over as many seeds as there is time for: `make sim SEEDS=10000`.
+SEEDS ?= 2000
+sim: setup
+	STEADCAST_SIM_SEEDS=$(SEEDS) $(BIN)/pytest -q tests/sim
 
 clean:
 	rm -rf .venv node_modules clients/js/node_modules dashboard/node_modules clients/js/dist src/steadcast/http/static
