@@ -11,11 +11,10 @@ import msgspec
 from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Retention
 from steadcast.engines.page import check_limit, check_trim, prepare
 from steadcast.engines.sqlite_read import Readers, describe, read_page
-from steadcast.engines.sqlite_trim import Rule, drop_upto, retain, sweep_step, trim_step
+from steadcast.engines.sqlite_trim import Rule, drop_upto, due, retain, sweep_step, trim_step
 from steadcast.engines.sqlite_writer import Counts, Writer
 from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
 from steadcast.errors import EngineUnavailable
-from steadcast.event import LANES, Batch, Event, Lane, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import apsw
 
     from steadcast.engines.base import Description, Watch
+    from steadcast.event import Batch, Event, Lane, Receipt
 
 _T = TypeVar("_T")
 
@@ -122,15 +122,12 @@ class SqliteEngine:
     async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
         """Apply retention or drop up to an offset, and forget old ids; see `Engine.trim`."""
         check_trim(stream, lane, upto)
-        rule = drop_upto(upto) if upto is not None else self._rule()
-        names = list((await self.describe()).streams) if stream is None else [stream]
-        gone = 0
-        for name in names:
-            for which in LANES:
-                if lane in {None, which}:
-                    gone += await self._trim_lane(name, which, rule)
-        if upto is None:
-            await self._sweep()
+        if stream is not None and lane is not None and upto is not None:
+            return await self._trim_lane(stream, lane, drop_upto(upto))
+        rule = self._rule()
+        lanes = await self._read(partial(due, rule=rule, stream=stream, lane=lane))
+        gone = sum([await self._trim_lane(*which, rule) for which in lanes])
+        await self._sweep()
         return gone
 
     async def aclose(self) -> None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from steadcast.engines.sqlite_schema import OFFSET_BITS, OFFSET_MASK, transaction
+from steadcast.event import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import apsw
+
     from steadcast.engines.base import Retention
     from steadcast.engines.sqlite_schema import Log
-    from steadcast.event import Lane
 
 STEP_EVENTS: Final = 1_000
 """A step drops at most this many events …"""
@@ -23,6 +25,7 @@ STEP_BYTES: Final = 4 * 1024 * 1024
 STEP_IDS: Final = 2_000
 """A step of the sweep looks at this many ids."""
 
+_lanes = msgspec.json.Decoder(list[tuple[str, Lane]]).decode
 _rows = msgspec.json.Decoder(list[tuple[int, int]]).decode
 
 
@@ -78,6 +81,19 @@ class _Span:
         )
 
 
+def due(conn: apsw.Connection, rule: Rule, stream: str | None, lane: Lane | None) -> list[tuple[str, Lane]]:
+    """List the lanes, of one stream or lane or of all, whose oldest event must go."""
+    return _lanes(
+        conn.execute(
+            "SELECT json_group_array(json_array(stream, lane)) FROM lanes"
+            " WHERE head > trimmed AND stream = coalesce(?1, stream) AND lane = coalesce(?2, lane)"
+            " AND (head - trimmed > ?3 OR bytes > ?4 OR"
+            " (SELECT at FROM events WHERE key = (number << ?6) + trimmed + 1) < ?5)",
+            (stream, lane, rule.events, rule.bytes, rule.before, OFFSET_BITS),
+        ).get
+    )
+
+
 def trim_step(log: Log, stream: str, lane: Lane, rule: Rule) -> int:
     """Drop a step's worth of a lane's oldest events; returns how many went, 0 at the end."""
     with transaction(log.conn):
@@ -89,10 +105,7 @@ def trim_step(log: Log, stream: str, lane: Lane, rule: Rule) -> int:
         number, *state = row
         base = number << OFFSET_BITS
         span = _Span(*state)
-        gone = 0
-        # One row first: mostly there is nothing to drop, and every lane is asked.
-        if span.shrink(rule, _oldest(log, base, span, 1)):
-            gone = 1 + span.shrink(rule, _oldest(log, base, span, STEP_EVENTS - 1))
+        if gone := span.shrink(rule, _oldest(log, base, span)):
             log.conn.execute("DELETE FROM events WHERE key > ? AND key <= ?", (base, base + span.trimmed))
             log.conn.execute(
                 "UPDATE lanes SET trimmed = ?, bytes = ? WHERE number = ?", (span.trimmed, span.bytes, number)
@@ -100,14 +113,14 @@ def trim_step(log: Log, stream: str, lane: Lane, rule: Rule) -> int:
         return gone
 
 
-def _oldest(log: Log, base: int, span: _Span, count: int) -> list[tuple[int, int]]:
+def _oldest(log: Log, base: int, span: _Span) -> list[tuple[int, int]]:
     after = base + span.trimmed
     # One row from SQLite rather than a thousand: see `_ROWS` in sqlite_append.
     return _rows(
         log.conn.execute(
             "SELECT json_group_array(json_array(at, octet_length(event))) FROM"
             " (SELECT at, event FROM events WHERE key > ? AND key <= ? ORDER BY key LIMIT ?)",
-            (after, base + span.head, count),
+            (after, base + span.head, STEP_EVENTS),
         ).get
     )
 
