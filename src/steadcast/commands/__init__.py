@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steadcast.commands import demo, doctor, hooks, publish, serve, tail
+from steadcast.commands import demo, doctor, hooks, publish, restore, serve, tail
 from steadcast.commands.exits import MEANINGS, leave_with
 from steadcast.errors import SteadcastError
 from steadcast.version import __version__
@@ -57,6 +57,7 @@ app.command()(tail.tail)
 app.add_typer(hooks.app)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+app.command()(restore.restore)
 
 
 def run() -> None:

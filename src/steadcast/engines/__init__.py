@@ -29,7 +29,7 @@ def open_engine(url: str, *, retention: Retention | None = None) -> Engine:
         case "sqlite":
             from steadcast.engines.sqlite import SqliteEngine
 
-            return SqliteEngine(_sqlite_path(url), retention=retention)
+            return SqliteEngine(sqlite_path(url), retention=retention)
         case "nats" | "tls" if rest.startswith("//"):
             raise EngineRefused(
                 "nats:// is not built yet; it will need the extra `nats` (pip install 'steadcast[nats]')"
@@ -40,8 +40,11 @@ def open_engine(url: str, *, retention: Retention | None = None) -> Engine:
             )
 
 
-def _sqlite_path(url: str) -> Path:
-    """Take the path as it is written after `sqlite:///`, without any escapes, and make it absolute."""
+def sqlite_path(url: str) -> Path:
+    """Give the absolute path that a `sqlite:///` URL names, as it is written, without any escapes.
+
+    Raises `InvalidRequest` for another URL.
+    """
     prefix = "sqlite:///"
     path = url.removeprefix(prefix)
     if not url.startswith(prefix) or path in {"", "/", ":memory:"}:

@@ -1,0 +1,51 @@
+"""Putting a backup in the place of a log: under a new epoch, so that nobody takes new events for old ones."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from steadcast.engines.sqlite_schema import ServerLock, mint_epoch
+from steadcast.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BESIDE = ("", "-wal", "-shm")
+"""A log's files: the database, and what SQLite keeps beside it."""
+
+
+def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
+    """Put a copy of `backup` in the place of `target`, and return its new epoch.
+
+    The backup is checked and given its epoch before anything else is touched. A log that stands at `target`
+    is moved to `aside`. Raises `InvalidRequest` where there is one and `aside` is None, `EngineUnavailable`
+    (`engine_locked`) while a server has it, `EngineRefused` where the backup is no log, OSError where the
+    disk refuses.
+    """
+    if target.exists() and aside is None:
+        raise InvalidRequest(f"{target} exists: say --replace to move it aside", field="engine")
+    fresh = target.with_name(f"{target.name}.restoring")
+    lock = ServerLock(target)
+    lock.take()
+    try:
+        shutil.copyfile(backup, fresh)
+        epoch = mint_epoch(fresh)
+        if aside is not None:
+            _move(target, aside)
+        _move(fresh, target)
+    finally:
+        for left in (*_files(fresh), fresh.with_name(f"{fresh.name}.lock")):
+            left.unlink(missing_ok=True)
+        lock.release()
+    return epoch
+
+
+def _move(source: Path, target: Path) -> None:
+    for old, new in zip(_files(source), _files(target), strict=True):
+        if old.exists():
+            old.replace(new)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + end) for end in BESIDE]
