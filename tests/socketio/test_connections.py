@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,67 +15,11 @@ from steadcast.core.health import Health
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import EngineUnavailable
 from steadcast.socketio import connections as module
-from steadcast.socketio.connections import ConnectionEventHandler
-from steadcast.testing import FaultyEngine, ManualClock
+from steadcast.testing import FaultyEngine
 from support.house import House, Peer, event, listening
+from support.watched import Watched
 
 NEVER = 10_000.0
-
-
-class Watched:
-    """A house whose pings and checks happen when the test says so, on a clock of the test's."""
-
-    def __init__(self, engine: Any = None, **settings: float) -> None:
-        self.clock = ManualClock()
-        self.house = House(engine=engine)
-        handler = ConnectionEventHandler(self.house.hub, clock=self.clock, **settings)
-        self.house.connections = self.house.transport._connections = handler
-        self.handler = handler
-        self.peers: list[Peer] = []
-
-    async def __aenter__(self) -> Self:
-        # The loops of the handler wait for its defaults, 30 and 60 s: they do nothing in here.
-        self._serving = listening(self.house)
-        await self._serving.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for peer in self.peers:
-            await peer.close()
-        await self._serving.__aexit__(None, None, None)
-
-    async def join(self, name: str | None = None, *, subscribe: bool = True, answer: bool = True) -> Peer:
-        """Connect a client; `answer` tells whether it answers pings."""
-        peer = Peer()
-        self.peers.append(peer)
-        auth = {"client": {"id": name, "version": "1"}} if name else None
-
-        async def pong(ping: dict[str, Any]) -> None:
-            peer.heard.append(("ping", ping))
-            if answer:
-                await peer.sio.emit("pong", {"time": ping["time"]})
-
-        peer.sio.on("ping", pong)
-        await peer.connect(self.house.url, auth)
-        await peer.until(lambda: peer.named("welcome"))
-        if subscribe:
-            await peer.call("subscribe", {"stream": "s"})
-        return peer
-
-    async def ping(self, at: float, *, pongs: int = 0) -> None:
-        """Let a ping go out at a time, and wait for so many pongs."""
-        self.clock.now = at
-        before = self.handler.counts["pongs"]
-        await self.handler.ping_all()
-        await self.peers[0].until(lambda: self.handler.counts["pongs"] == before + pongs, "the pongs")
-
-    def check(self, at: float) -> int:
-        self.clock.now = at
-        return self.handler.clean_up()
-
-    def figures(self, name: str) -> dict[str, Any]:
-        clients = self.handler.statistics()["clients"]
-        return next(each for each in clients if each["client_id"] == name)
 
 
 # The judgement, pure
@@ -224,7 +168,7 @@ async def test_a_stale_client_is_counted_once_while_it_leaves() -> None:
 
 
 async def test_the_checks_run_by_themselves_and_a_vanished_client_goes_within_its_time() -> None:
-    settings = {"ping_interval": 0.05, "ping_timeout": 0.05, "stale_check_interval": 0.05}
+    settings: dict[str, Any] = {"ping_interval": 0.05, "ping_timeout": 0.05, "stale_check_interval": 0.05}
     async with listening(House(**settings)) as house:
         peer = Peer()
         await peer.connect(house.url)
