@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steadcast.commands import demo, doctor, hooks, publish, restore, serve, tail
+from steadcast.commands import dead, demo, doctor, hooks, publish, restore, serve, tail
 from steadcast.commands.exits import MEANINGS, leave_with
 from steadcast.errors import SteadcastError
 from steadcast.version import __version__
@@ -55,6 +55,7 @@ app.command()(serve.serve)
 app.command()(publish.publish)
 app.command()(tail.tail)
 app.add_typer(hooks.app)
+app.add_typer(dead.app)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(restore.restore)

@@ -39,17 +39,25 @@ class NoAnswer(Exception):
     """Nobody answered, or in no way that HTTP knows; says why."""
 
 
-def ask(address: Address, path: str, *, token: str | None = None, timeout: float = 3.0) -> Answer:
-    """Get a path under the server's base; raises `NoAnswer`."""
+def ask(
+    address: Address,
+    path: str,
+    *,
+    token: str | None = None,
+    timeout: float = 3.0,
+    method: str = "GET",
+    largest: int = MAX_ANSWER,
+) -> Answer:
+    """Ask for a path under the server's base, and read at most `largest` bytes; raises `NoAnswer`."""
     secure = address.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(address.host, address.port, timeout=timeout)
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     began = time.time()
     try:
-        connection.request("GET", address.base + path, headers=headers)
+        connection.request(method, address.base + path, headers=headers)
         response = connection.getresponse()
-        body = response.read(MAX_ANSWER)
+        body = response.read(largest)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoAnswer(str(error) or type(error).__name__) from error
     finally:
