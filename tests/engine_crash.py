@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from engine_backends import CRITICAL, NORMAL, Clock, event, events, open_sqlite
-from engine_logfile import as_version_0, check
 
 from steadcast.engines.base import Retention
 from steadcast.event import Event, Receipt
+from tests.engine_backends import CRITICAL, NORMAL, Clock, event, events, open_sqlite
+from tests.engine_logfile import as_version_0, check
 
 EXIT = 9
 ACKED = "acked.jsonl"

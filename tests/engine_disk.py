@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_backends import NORMAL, event, open_sqlite, read_all
-from engine_logfile import check
 
 from steadcast.errors import EngineUnavailable, SteadcastError
+from tests.engine_backends import NORMAL, event, open_sqlite, read_all
+from tests.engine_logfile import check
 
 KIB = 1024
 NOBODY = 65534

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_ingest import Answer, FakeIngest
 
 from steadcast.cli import main
 from steadcast.client.hooks_install import HOOK_EVENTS, NOT_BY_DEFAULT
 from steadcast.client.spool import Spool
 from steadcast.version import __version__
-from support.command import Commands, Result
-from support.server import BIN, Server, free_port, wait_until
+from tests.fake_ingest import Answer, FakeIngest
+from tests.support.command import Commands, Result
+from tests.support.server import BIN, Server, free_port, wait_until
 
 RIGHT: dict[str, Any] = {"STEADCAST_TOKEN": "right"}
 SERVER = "uvicorn socketio engineio starlette aiohttp pydantic_settings apsw structlog prometheus_client"

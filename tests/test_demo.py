@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_ingest import Answer, FakeIngest, Received, problem
 
 from steadcast.client.hooks_install import HOOK_EVENTS
 from steadcast.client.post import Connection, Outcome
 from steadcast.demo.player import Step, Unplayable, play, recording
-from support.command import Commands
-from support.server import Server, free_port
+from tests.fake_ingest import Answer, FakeIngest, Received, problem
+from tests.support.command import Commands
+from tests.support.server import Server, free_port
 
 STEPS = recording()
 HOOKS: list[dict[str, Any]] = [step.hook for step in STEPS]

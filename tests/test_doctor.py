@@ -20,8 +20,8 @@ from steadcast.client.spool import Spool
 from steadcast.client.spooled import Request
 from steadcast.doctor import Finding, examine
 from steadcast.version import __version__
-from support.command import Commands
-from support.server import Server, free_port
+from tests.support.command import Commands
+from tests.support.server import Server, free_port
 
 NOBODY = "http://127.0.0.1:1"
 

@@ -34,10 +34,10 @@ from steadcast.socketio.broadcaster import SocketIOEventBroadcaster
 from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.socketio.timeouts import COUNTS, TimeoutCounts, Timeouts, run_limited
 from steadcast.testing import FaultProxy, FaultyEngine, ManualClock
-from support.delivery import Place, serving, until
-from support.house import House, Peer, event, listening
-from support.server import Server, wait_until
-from support.watched import Watched
+from tests.support.delivery import Place, serving, until
+from tests.support.house import House, Peer, event, listening
+from tests.support.server import Server, wait_until
+from tests.support.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

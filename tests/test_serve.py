@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.house import Peer
-from support.server import BIN, Server
+from tests.support.house import Peer
+from tests.support.server import BIN, Server
 
 if TYPE_CHECKING:
     from pathlib import Path

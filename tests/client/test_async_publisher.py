@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_ingest import Answer, FakeIngest, Received, events_of, problem
 
 from steadcast.client.async_publisher import AsyncPublisher
 from steadcast.core.backoff import Backoff
@@ -22,6 +21,7 @@ from steadcast.errors import (
     Unavailable,
 )
 from steadcast.event import Lane, Receipt
+from tests.fake_ingest import Answer, FakeIngest, Received, events_of, problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_ingest import Answer, FakeIngest, Received, events_of, problem
 
 from steadcast.client.drain import BATCH_TYPE, EMPTY, EVENT_TYPE, SENT, STOPPED, Drain
 from steadcast.client.post import Connection
 from steadcast.client.spool import REFUSED, Spool
 from steadcast.client.spooled import Request
+from tests.fake_ingest import Answer, FakeIngest, Received, events_of, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

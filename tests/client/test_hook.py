@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_ingest import Answer, FakeIngest, problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from steadcast.client.hook import MAX_BODY, MAX_INPUT, PATH, _body
 from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import Request
+from tests.fake_ingest import Answer, FakeIngest, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_ingest import Answer, FakeIngest, problem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from steadcast.client.post import (
     Outcome,
     classify,
 )
+from tests.fake_ingest import Answer, FakeIngest, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-from fake_ingest import Answer, FakeIngest, Received, events_of, problem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from steadcast.client.publisher import FlushResult, Publisher
 from steadcast.client.spool import Spool
 from steadcast.core.backoff import Backoff
 from steadcast.errors import InvalidEvent, InvalidRequest, InvalidStream
+from tests.fake_ingest import Answer, FakeIngest, Received, events_of, problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

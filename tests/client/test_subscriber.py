@@ -12,7 +12,7 @@ from steadcast.core.backoff import Backoff
 from steadcast.errors import InvalidRequest, InvalidStream, NotAllowed
 from steadcast.event import Lane
 from steadcast.testing import FaultProxy
-from support.house import House, listening
+from tests.support.house import House, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

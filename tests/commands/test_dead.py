@@ -10,9 +10,9 @@ import pytest
 
 from steadcast.core.breaker import State
 from steadcast.errors import SteadcastError
-from support.command import Commands, Result
-from support.delivery import Place, serving, until
-from support.server import free_port
+from tests.support.command import Commands, Result
+from tests.support.delivery import Place, serving, until
+from tests.support.server import free_port
 
 
 @pytest.fixture

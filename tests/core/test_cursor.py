@@ -7,7 +7,7 @@ from steadcast.core.effects import Deliver, Told
 from steadcast.core.receiving import INBOX_EVENTS
 from steadcast.event import Position
 from steadcast.wire import Cursor, size_of
-from support.receiving import (
+from tests.support.receiving import (
     CRITICAL,
     NORMAL,
     acks,

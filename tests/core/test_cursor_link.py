@@ -12,7 +12,7 @@ from steadcast.core.effects import Told
 from steadcast.errors import IllegalInput
 from steadcast.event import LANES, Lane
 from steadcast.wire import Cursor
-from support.receiving import (
+from tests.support.receiving import (
     CRITICAL,
     NORMAL,
     answers,

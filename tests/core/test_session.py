@@ -16,7 +16,7 @@ from steadcast.core.session import (
 )
 from steadcast.event import LANES
 from steadcast.wire import PAGE_BYTES, PAGE_EVENTS, Cursor
-from support.sessions import CRITICAL, NORMAL, flow_at, group_at, in_state, live, spread
+from tests.support.sessions import CRITICAL, NORMAL, flow_at, group_at, in_state, live, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

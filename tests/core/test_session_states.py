@@ -17,7 +17,7 @@ from steadcast.core.session import _In as In
 from steadcast.errors import IllegalInput
 from steadcast.event import LANES
 from steadcast.wire import Cursor
-from support.sessions import CRITICAL, NORMAL, flow_at, group_at, in_state, live, spread
+from tests.support.sessions import CRITICAL, NORMAL, flow_at, group_at, in_state, live, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from docs.snippets import ROOT, documents
+
+from tests.docs.snippets import ROOT, documents
 
 PAGES = [*documents(), "clients/js/README.md"]
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -10,7 +10,7 @@ import pytest
 import socketio
 import uvicorn
 
-from support.histories import until
+from tests.support.histories import until
 
 
 class Plain:

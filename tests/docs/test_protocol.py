@@ -8,10 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from docs.snippets import ROOT, snippets
-
 from steadcast import errors, wire
 from steadcast.http.problems import status_of
+from tests.docs.snippets import ROOT, snippets
 
 PARSERS: dict[str, Callable[[object], object]] = {
     "subscribe": wire.parse_subscribe,

@@ -6,9 +6,8 @@ import json
 import re
 from typing import Any
 
-from docs.snippets import ROOT
-
 from steadcast.config import Settings
+from tests.docs.snippets import ROOT
 
 _ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (?:`([^`]*)`|none) \| (.+) \|$", re.MULTILINE)
 

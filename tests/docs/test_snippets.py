@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docs.snippets import Snippet, Story, documents, snippets
 
-from support.server import Server
+from tests.docs.snippets import Snippet, Story, documents, snippets
+from tests.support.server import Server
 
 RUN = [document for document in documents() if snippets(document)]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from steadcast.client.subscriber import Subscriber
-from support.histories import History, follow, publish_paced, until
-from support.server import Server
+from tests.support.histories import History, follow, publish_paced, until
+from tests.support.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

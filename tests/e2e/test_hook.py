@@ -11,8 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from support.browser import chromium
-from support.server import BIN, Server, wait_until
+from tests.support.browser import chromium
+from tests.support.server import BIN, Server, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from steadcast.testing import FaultProxy
-from support.browser import chromium
-from support.histories import History, publish_paced, until
-from support.server import Server, event
+from tests.support.browser import chromium
+from tests.support.histories import History, publish_paced, until
+from tests.support.server import Server, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

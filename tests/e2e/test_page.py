@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.async_api import Browser, Page
 
-from support.browser import chromium
-from support.server import Server, event, free_port
+from tests.support.browser import chromium
+from tests.support.server import Server, event, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

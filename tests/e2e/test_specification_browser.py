@@ -12,9 +12,9 @@ from playwright.async_api import Browser, Page
 from playwright.async_api import WebSocket as Socket
 
 from steadcast.testing import FaultProxy
-from support.browser import chromium
-from support.delivery import Place, serving, until
-from support.server import Server, event
+from tests.support.browser import chromium
+from tests.support.delivery import Place, serving, until
+from tests.support.server import Server, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from steadcast.client.subscriber import Subscriber
-from support.histories import History, follow, until
-from support.server import Server, event
+from tests.support.histories import History, follow, until
+from tests.support.server import Server, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_backends import BACKENDS, Backend
+
+from tests.engine_backends import BACKENDS, Backend
 
 
 @pytest.fixture(params=BACKENDS)

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_backends import CRITICAL, DAY, NORMAL, Backend, event, events, ids, read_all, size
 
 from steadcast.engines.base import PAGE_BYTES, PAGE_EVENTS, LaneState, Retention
 from steadcast.errors import IdConflict, InvalidEvent, InvalidRequest, PositionLost
 from steadcast.event import Event
+from tests.engine_backends import CRITICAL, DAY, NORMAL, Backend, event, events, ids, read_all, size
 
 # Positions
 
@@ -62,7 +62,7 @@ async def test_two_engines_have_two_epochs(tmp_path: Any, backend: Backend) -> N
     first = backend.open()
     other = type(backend)(backend.persists, backend.clock, backend.make)
     if backend.persists:
-        from engine_backends import sqlite_backend
+        from tests.engine_backends import sqlite_backend
 
         other = sqlite_backend(tmp_path / "other")
     assert (await first.describe()).epoch != (await other.open().describe()).epoch

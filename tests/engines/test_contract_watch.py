@@ -7,10 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from engine_backends import CRITICAL, NORMAL, Backend, event, events, ids, read_all
 
 from steadcast.errors import EngineUnavailable, IdConflict
 from steadcast.event import Lane
+from tests.engine_backends import CRITICAL, NORMAL, Backend, event, events, ids, read_all
 
 # Watching
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine_backends import event
 
 from steadcast.engines import open_engine
 from steadcast.engines.base import Retention
 from steadcast.engines.memory import MemoryEngine
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.errors import EngineRefused, InvalidRequest
+from tests.engine_backends import event
 
 
 async def test_memory() -> None:

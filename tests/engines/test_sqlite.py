@@ -14,13 +14,13 @@ from typing import Any
 
 import apsw
 import pytest
-from engine_backends import CRITICAL, NORMAL, Clock, event, events, ids, open_sqlite, read_all
-from engine_logfile import check
 
 from steadcast.engines import sqlite_read
 from steadcast.engines.base import Retention
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.errors import EngineRefused, EngineUnavailable, QueueFull
+from tests.engine_backends import CRITICAL, NORMAL, Clock, event, events, ids, open_sqlite, read_all
+from tests.engine_logfile import check
 
 Open = Callable[..., SqliteEngine]
 PATIENCE = 10.0

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import engine_crash
 import pytest
-from engine_crash import acked_rows, assert_there
+
+from tests import engine_crash
+from tests.engine_crash import acked_rows, assert_there
 
 ROUNDS = 15
 CHILD = [sys.executable, engine_crash.__file__]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from engine_disk import can_mount, live_through_a_full_disk, tell
+
+from tests.engine_disk import can_mount, live_through_a_full_disk, tell
 
 MOUNTS = can_mount()
 

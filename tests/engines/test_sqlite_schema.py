@@ -12,13 +12,13 @@ from typing import Any
 
 import apsw
 import pytest
-from engine_backends import CRITICAL, NORMAL, event, events, open_sqlite, read_all
-from engine_logfile import as_version_0, check
 
 from steadcast.engines import open_engine
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.engines.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION, mint_epoch
 from steadcast.errors import EngineRefused, EngineUnavailable
+from tests.engine_backends import CRITICAL, NORMAL, event, events, open_sqlite, read_all
+from tests.engine_logfile import as_version_0, check
 
 Open = Callable[..., SqliteEngine]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_backends import BACKENDS, Backend, event, size
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
 from steadcast.engines.base import Retention
 from steadcast.errors import IdConflict, PositionLost
 from steadcast.event import LANES, Batch, Event, Lane
+from tests.engine_backends import BACKENDS, Backend, event, size
 
 STREAMS = ("s", "t")
 RETENTION = Retention(age=50.0, events=8, bytes=2_000)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from steadcast.http.context import Limits
-from support.http_serving import Client, Server
+from tests.support.http_serving import Client, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

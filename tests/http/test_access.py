@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from steadcast.errors import NotAllowed
 from steadcast.http.access import authorize, bearer, check_host, check_origin, session_of
-from support.http_serving import Answer, Client, Server, an_event, serving
+from tests.support.http_serving import Answer, Client, Server, an_event, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from steadcast.errors import InvalidRequest
 from steadcast.http import dashboard
-from support.http_serving import Answer, Client, serving
+from tests.support.http_serving import Answer, Client, serving
 
 
 @pytest.fixture

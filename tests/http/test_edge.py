@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from steadcast.http.app import Endpoint, build
 from steadcast.http.edge import SECURITY
-from support.http_serving import Client, Server, check_problem, serving
+from tests.support.http_serving import Client, Server, check_problem, serving
 
 if TYPE_CHECKING:
     from steadcast.http.context import Context

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from steadcast.errors import EngineUnavailable
 from steadcast.http.context import Limits
 from steadcast.wire import MAX_EVENT_BYTES
-from support.http_serving import Answer, Client, Server, SickEngine, an_event, check_problem, serving
+from tests.support.http_serving import Answer, Client, Server, SickEngine, an_event, check_problem, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from steadcast.http.app import ENDPOINTS
 from steadcast.http.openapi import Problem, Results
 from steadcast.http.problems import STATUS_BY_CLASS, STATUS_BY_CODE, problem_of
 from steadcast.http.reads import Page, Streams
-from support.http_serving import DOCUMENT, Client
+from tests.support.http_serving import DOCUMENT, Client
 
 
 def references(value: Any) -> set[str]:

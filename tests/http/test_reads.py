@@ -12,12 +12,12 @@ from steadcast.engines.base import Description, LaneState, Retention
 from steadcast.errors import PositionLost
 from steadcast.event import Batch, Lane
 from steadcast.http.reads import Page, Streams
-from support.http_serving import Client, Server, SickEngine, an_event, serving
+from tests.support.http_serving import Client, Server, SickEngine, an_event, serving
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from support.http_serving import Answer
+    from tests.support.http_serving import Answer
 
 
 def read(client: Client, stream: str, query: str = "", **headers: str) -> Answer:

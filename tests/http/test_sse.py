@@ -15,7 +15,7 @@ from steadcast.event import Lane
 from steadcast.http import sse
 from steadcast.http.context import Limits
 from steadcast.http.sse import parse_id
-from support.http_serving import Client, Server, SickEngine, an_event, serving, until
+from tests.support.http_serving import Client, Server, SickEngine, an_event, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

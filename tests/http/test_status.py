@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from steadcast.errors import EngineUnavailable
 from steadcast.http.context import Limits
 from steadcast.http.metrics import LISTED
-from support.http_serving import Client, SickEngine, an_event, serving
+from tests.support.http_serving import Client, SickEngine, an_event, serving
 
 
 def metrics(client: Client) -> dict[str, list[Any]]:

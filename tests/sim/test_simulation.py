@@ -6,8 +6,9 @@ import os
 
 import pytest
 import structlog
-from sim.history import Checker
-from sim.world import FAULTS, Plan, World
+
+from tests.sim.history import Checker
+from tests.sim.world import FAULTS, Plan, World
 
 SEEDS = int(os.environ.get("STEADCAST_SIM_SEEDS", "120"))
 CHUNK = 20

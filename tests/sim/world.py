@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sim.history import History, Seen
-from sim.loop import VirtualLoop
 
 from steadcast.core.cursor import Receiver
 from steadcast.core.effects import Deliver, Effect, SendAck, SendSubscribe, Told
@@ -25,6 +23,8 @@ from steadcast.event import LANES, Event, Lane
 from steadcast.hub import Frame, Hub, Timing
 from steadcast.testing import FaultyEngine
 from steadcast.wire import Ack, Subscribe, check_from
+from tests.sim.history import History, Seen
+from tests.sim.loop import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -632,8 +632,8 @@ async def connects_refused(world: World, rng: random.Random) -> None:
 FAULTS: dict[str, Callable[[World, random.Random], Any]] = {
     fault.__name__.replace("_", " "): fault
     for fault in (
-        cut, half_open, stall, delay, lose_ack, lose_batch, kill_server, engine_fails, engine_hangs, answers_lost,
-        watch_silent, watch_ends, retention, rewind, subscriber_sleeps, subscriber_crashes, handlers_fail,
-        connects_refused,
+        cut, half_open, stall, delay, lose_ack, lose_batch, kill_server, engine_fails, engine_hangs,
+        answers_lost, watch_silent, watch_ends, retention, rewind, subscriber_sleeps, subscriber_crashes,
+        handlers_fail, connects_refused,
     )
 }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.house import House, Peer, listening
+from tests.support.house import House, Peer, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

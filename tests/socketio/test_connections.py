@@ -16,8 +16,8 @@ from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import EngineUnavailable
 from steadcast.socketio import connections as module
 from steadcast.testing import FaultyEngine
-from support.house import House, Peer, event, listening
-from support.watched import Watched
+from tests.support.house import House, Peer, event, listening
+from tests.support.watched import Watched
 
 NEVER = 10_000.0
 

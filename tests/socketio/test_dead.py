@@ -1,7 +1,5 @@
 """Dead events: kept through crashes and full disks, listed, re-driven, dropped; never too many."""
 
-# ruff: noqa: ASYNC240 - the files of these tests are small, and nobody else waits for this loop
-
 from __future__ import annotations
 
 import asyncio

@@ -21,7 +21,7 @@ from steadcast.socketio.timeouts import (
     timeout_handler,
 )
 from steadcast.testing import ManualClock
-from support.house import House, Peer, event, listening
+from tests.support.house import House, Peer, event, listening
 
 
 async def hang(*_: Any) -> str:
@@ -77,7 +77,7 @@ async def test_a_timeout_never_takes_the_sid_for_self(kind: str) -> None:
         "method": Handlers().method,
         "closure": close_over(60),
         "partial": functools.partial(limited(hang), "first"),
-        "lambda": limited(lambda _, __: hang()),
+        "lambda": limited(lambda _, __: hang()),  # type: ignore[misc]
     }[kind]
     answer = await handler("sid-1", {})
     assert answer == {

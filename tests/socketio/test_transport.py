@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-
 import socketio
+
 from steadcast.core.session import Window
 from steadcast.errors import NotAllowed
+from steadcast.event import Lane
 from steadcast.socketio.timeouts import Timeouts
-from support.house import House, Peer, event, listening
+from tests.support.house import House, Peer, event, listening
 
 
 async def test_a_welcome_follows_the_accepted_connect(peer: Peer) -> None:
@@ -114,7 +115,7 @@ async def test_a_cursor_that_retention_passed_is_answered_trimmed_with_the_range
     house: House, peer: Peer
 ) -> None:
     await peer.call("publish", {"stream": "s", "events": [event(n) for n in range(5)]})
-    await house.engine.trim("s", "normal", 3)
+    await house.engine.trim("s", Lane.NORMAL, 3)
     answer = await peer.call("subscribe", {"stream": "s", "cursors": {"normal": ["e1", 1, "e0"]}})
     normal = answer["lanes"]["normal"]
     assert (normal["status"], normal["lost"], normal["cursor"]) == ("trimmed", [2, 3], ["e1", 3])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.server import BIN
+from tests.support.server import BIN
 
 
 @dataclass

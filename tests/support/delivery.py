@@ -16,7 +16,7 @@ from steadcast.core.backoff import Backoff
 from steadcast.core.breaker import Breaker
 from steadcast.engines.memory import MemoryEngine
 from steadcast.testing import FaultyEngine
-from support.house import event
+from tests.support.house import event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

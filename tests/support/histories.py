@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from support.server import event
+from tests.support.server import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable

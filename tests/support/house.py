@@ -35,7 +35,7 @@ class House:
         timing: Timing | None = None,
         timeouts: Timeouts | None = None,
         authorize: Callable[[dict[str, Any], object], None] | None = None,
-        **connections: float,
+        **connections: Any,
     ) -> None:
         self.engine = engine or MemoryEngine(epoch="e1")
         self.hub = Hub(self.engine, window=window, timing=timing)

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.testing import ManualClock
-from support.house import House, Peer, listening
+from tests.support.house import House, Peer, listening
 
 
 class Watched:

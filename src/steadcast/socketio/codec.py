@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-
 from socketio import packet
 
 UNREADABLE: Final = "steadcast.unreadable"
