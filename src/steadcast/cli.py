@@ -25,6 +25,10 @@ def main() -> None:
         from steadcast.client.hook import main as hook
 
         sys.exit(hook())
-    from steadcast.commands import run
+    if sys.argv[1:] == ["serve"]:
+        from steadcast.commands.running import run_plainly
+
+        run_plainly()
+    from steadcast.commands.tree import run
 
     run()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from steadcast.commands.exits import Exit, leave, tell
+from steadcast.commands.exits import Exit, leave
 from steadcast.commands.options import Config  # noqa: TC001 - see Path
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from steadcast.commands.running import run_server
 
 
 def serve(
@@ -41,18 +38,7 @@ def serve(
     _check_tls(settings.certfile, settings.keyfile)
     from steadcast.serve import serve as run
 
-    code = _code_of(lambda: run(settings))
-    if code == Exit.NO_SERVER:
-        tell("the server couldn't start; steadcast doctor looks at port, engine and disk")
-    sys.exit(code)
-
-
-def _code_of(run: Callable[[], int]) -> int:
-    try:
-        return run()
-    except SystemExit as left:
-        # uvicorn's own way out where the port is taken or the engine refuses; it has said why.
-        return left.code if isinstance(left.code, int) else Exit.NO_SERVER
+    run_server(run, settings)
 
 
 def _check_tls(certfile: Path | None, keyfile: Path | None) -> None:
