@@ -1,28 +1,30 @@
 """The error tree. Every error carries fields; `code` and `temporary` are what travels on the wire.
 
-SteadcastError
-├── InvalidInput             what came in is refused; retrying the same can't help
-│   ├── InvalidStream        a stream name outside the grammar            invalid_stream
-│   ├── InvalidEvent         an event outside the grammar (index, field)  invalid_event
-│   ├── InvalidRequest       a payload or setting of the wrong form       invalid_request
-│   └── TooLarge             over a limit (limit)                         event_too_large,
-│                                                  batch_too_large, body_too_large
-├── IdConflict               the same id with another body (id)           id_conflict
-├── PositionLost             a position can't be read (lost, epoch)       trimmed, reset
-├── NotAllowed               no token, a wrong one, or a missing scope    unauthorized,
-│                                                  forbidden, token_expired
-├── RateLimited              over a rate (retry_after)                    rate_limited
-├── Unavailable              away for now; a retry can help (retry_after) unavailable
-│   ├── EngineUnavailable    the engine is away, locked, full, read-only  engine_unavailable,
-│   │                                              engine_locked, engine_full, engine_readonly
-│   ├── BreakerOpen          the circuit breaker refuses for now          breaker_open
-│   ├── QueueFull            a bounded buffer is full                     queue_full
-│   └── Draining             the server is going away                     draining
-├── HandlerTimeout           a handler took too long (event, timeout)     timeout
-├── Abandoned                retries are used up (reason)                 abandoned
-├── EngineRefused            a store that this program can't open         engine_newer,
-│                                                  engine_invalid
-└── IllegalInput             a machine got an input its state forbids     illegal_input
+SteadcastError              (its own code: unreachable)
+├── InvalidInput            what came in is refused; retrying the same can't help
+│   ├── InvalidStream       a stream name outside the grammar: invalid_stream
+│   ├── InvalidEvent        an event outside the grammar (index, field): invalid_event
+│   ├── InvalidRequest      a payload or setting of the wrong form: invalid_request, invalid_json,
+│   │                       no_handler, not_found, method_not_allowed, unsupported_media_type
+│   └── TooLarge            over a limit (limit): event_too_large, batch_too_large, body_too_large
+├── IdConflict              the same id with another body (id): id_conflict
+├── PositionLost            a position can't be read (lost, epoch): trimmed, reset
+├── NotAllowed              no token, a wrong one, a missing scope, a foreign name: unauthorized,
+│                           forbidden, token_expired, wrong_host, wrong_origin
+├── RateLimited             over a rate (retry_after): rate_limited
+├── Unavailable             away for now; a retry can help (retry_after): unavailable, not_ready,
+│   │                       ack_overdue and stale (the client is disconnected and may come back)
+│   ├── EngineUnavailable   the engine is away, locked, full, read-only: engine_unavailable,
+│   │                       engine_locked, engine_full, engine_readonly
+│   ├── BreakerOpen         the circuit breaker refuses for now: breaker_open
+│   ├── QueueFull           a bounded buffer is full: queue_full
+│   └── Draining            the server is going away: draining
+├── HandlerTimeout          a handler or a request took too long (event, timeout): timeout,
+│                           request_timeout
+├── Abandoned               retries are used up (reason): abandoned
+├── EngineRefused           a store that this program can't open: engine_refused, engine_newer,
+│                           engine_invalid
+└── IllegalInput            a machine got an input that its state forbids: illegal_input
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 
 from steadcast.app import Steadcast
+from steadcast.client import subscriber as following
 from steadcast.client.subscriber import Subscriber
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
@@ -32,6 +33,8 @@ SCALED: dict[str, Any] = {
     "handler_timeout": 0.6,
 }
 APPEND_TIMEOUT = 0.3
+CONNECT_TIMEOUT = 0.5
+"""A connection that breaks before the connect is answered is noticed by this alone."""
 
 
 class Follower:
@@ -103,6 +106,7 @@ class Place:
 async def serving(engine: Engine | None = None, **settings: Any) -> AsyncIterator[Place]:
     """Serve on a free port."""
     place = Place(engine, settings)
+    unscaled, following.CONNECT_TIMEOUT = following.CONNECT_TIMEOUT, CONNECT_TIMEOUT  # type: ignore[misc]
     config = uvicorn.Config(
         place.cast, port=0, ws="websockets-sansio", log_config=None, lifespan="off", access_log=False
     )
@@ -117,6 +121,7 @@ async def serving(engine: Engine | None = None, **settings: Any) -> AsyncIterato
     finally:
         for follower in place.followers:
             await follower.go()
+        following.CONNECT_TIMEOUT = unscaled  # type: ignore[misc]
         await place.http.aclose()
         place.engine.heal()
         server.should_exit = server.force_exit = True
