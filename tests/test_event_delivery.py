@@ -379,11 +379,13 @@ class TestTimeoutDecorator:
         async with listening(House(sio=sio, timeouts=Timeouts(0.05))) as house:
             peer = Peer()
             await peer.connect(house.url)
-            assert (await peer.call("work", {}))["error"]["code"] == "timeout"
-            await asyncio.wait_for(cancelled.wait(), 5)
-            assert (await peer.call("subscribe", {"stream": "s"}))["ok"]
-            await peer.close()
-            let_go.set()
+            try:
+                assert (await peer.call("work", {}))["error"]["code"] == "timeout"
+                await asyncio.wait_for(cancelled.wait(), 5)
+                assert (await peer.call("subscribe", {"stream": "s"}))["ok"]
+                await peer.close()
+            finally:
+                let_go.set()
             await peer.until(lambda: not house.transport.timeouts.counts.runaways)
 
     async def test_limits_are_set_per_handler_by_configuration(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -418,15 +418,17 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_hold_the_connec
                 continue
 
     async with listening(House(sio=sio, timeouts=Timeouts(0.05))) as house:
-        answer, peer = await asked(house, "stubborn")
-        assert answer["error"]["code"] == "timeout"
-        assert house.transport.timeouts.counts.statistics()["runaways"] == 1
-        assert (await peer.call("subscribe", {"stream": "s"}))["ok"]
-        await peer.call("publish", {"stream": "s", "events": [event(1)]})
-        await peer.until(peer.events)
-        await peer.close()
-        await peer.until(lambda: len(house.connections) == 0, "the connection is gone")
-        let_go.set()
+        try:
+            answer, peer = await asked(house, "stubborn")
+            assert answer["error"]["code"] == "timeout"
+            assert house.transport.timeouts.counts.statistics()["runaways"] == 1
+            assert (await peer.call("subscribe", {"stream": "s"}))["ok"]
+            await peer.call("publish", {"stream": "s", "events": [event(1)]})
+            await peer.until(peer.events)
+            await peer.close()
+            await peer.until(lambda: len(house.connections) == 0, "the connection is gone")
+        finally:
+            let_go.set()
         await peer.until(lambda: not house.transport.timeouts.counts.runaways)
 
 

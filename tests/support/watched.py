@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Self
 
 from steadcast.socketio.connections import ConnectionEventHandler
@@ -53,7 +54,8 @@ class Watched:
         """Let a ping go out at a time, and wait for so many pongs."""
         self.clock.now = at
         before = self.handler.counts["pongs"]
-        await self.handler.ping_all()
+        async with asyncio.timeout(8):
+            await self.handler.ping_all()
         await self.peers[0].until(lambda: self.handler.counts["pongs"] == before + pongs, "the pongs")
 
     def check(self, at: float) -> int:
