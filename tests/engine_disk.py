@@ -170,7 +170,11 @@ def tell(story: str, folder: Path, *, own_mounts: bool = False) -> None:
     """Run a story in a process of its own; what it says is said when it fails."""
     before = OWN_MOUNTS if own_mounts else []
     done = subprocess.run(
-        [*before, sys.executable, __file__, story, str(folder)], capture_output=True, text=True, check=False
+        [*before, sys.executable, "-m", "tests.engine_disk", story, str(folder)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -414,11 +414,11 @@ async def test_reads_that_wait_are_bounded(opened: Open, monkeypatch: pytest.Mon
 def test_a_program_that_forgets_to_close_its_engine_still_ends(path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
-        "from engine_backends import event, open_sqlite\n"
+        "from tests.engine_backends import event, open_sqlite\n"
         "engine = open_sqlite(pathlib.Path(sys.argv[1]))\n"
         "asyncio.run(engine.append('s', [event(1)]))\n"
     )
-    search = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    search = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", program, str(path)], env=search, timeout=30, check=True)
     check(path)
 

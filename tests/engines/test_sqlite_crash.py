@@ -17,7 +17,7 @@ from tests import engine_crash
 from tests.engine_crash import acked_rows, assert_there
 
 ROUNDS = 15
-CHILD = [sys.executable, engine_crash.__file__]
+CHILD = [sys.executable, "-m", engine_crash.__name__]
 STARTUP = 30.0
 
 

@@ -32,7 +32,8 @@ log = logging.getLogger("steadcast.subscriber")
 
 PING_TIMEOUT: Final = 40.0
 """Seconds without a ping from a server that speaks the protocol, after which the connection is given up."""
-STALE_CHECK: Final = 10.0
+LOOK: Final = 1.0
+"""Seconds between two looks at a connection whose end may have come unnoticed."""
 CONNECT_TIMEOUT: Final = 10.0
 
 
@@ -366,17 +367,41 @@ class _Connection:
     async def open(self, auth: dict[str, Any]) -> None:
         """Connect; raises `SteadcastError`, temporary or not, where that failed or was refused."""
         try:
-            await self._client.connect(
+            await self._connect_or_notice(auth)
+        except socketio.exceptions.ConnectionError as error:
+            await self._http.close()
+            raise self._why(error) from error
+        self._sender = asyncio.create_task(self._send_all())
+
+    async def _connect_or_notice(self, auth: dict[str, Any]) -> None:
+        """Connect, and notice a transport that ends meanwhile: the library would wait out its timeout."""
+        connecting = asyncio.ensure_future(
+            self._client.connect(
                 self._subscriber.url,
                 auth=auth,
                 transports=["websocket"],
                 wait_timeout=CONNECT_TIMEOUT,
                 socketio_path=self._subscriber._path,  # noqa: SLF001 - the two halves of one thing
             )
-        except socketio.exceptions.ConnectionError as error:
-            await self._http.close()
-            raise self._why(error) from error
-        self._sender = asyncio.create_task(self._send_all())
+        )
+        opened = False
+        try:
+            while not connecting.done():
+                await asyncio.wait({connecting}, timeout=0.05)
+                if opened and not self._open and not connecting.done():
+                    break
+                opened = opened or self._open
+        finally:
+            connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        if not connecting.cancelled():
+            connecting.result()
+        if not self._open:
+            raise socketio.exceptions.ConnectionError("the connection ended while it was being made")
+
+    @property
+    def _open(self) -> bool:
+        return bool(self._client.eio.state == "connected")
 
     def _why(self, error: Exception) -> SteadcastError:
         match self._refusal:
@@ -392,7 +417,9 @@ class _Connection:
         self._last_ping = loop.time()
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), min(STALE_CHECK, ping_timeout / 4))
+                await asyncio.wait_for(self._lost.wait(), min(LOOK, ping_timeout / 4))
+            if not self._open:
+                return
             if self._speaks and loop.time() - self._last_ping >= ping_timeout:
                 log.warning("no ping from %s for %g s; connecting anew", self._subscriber.url, ping_timeout)
                 return
