@@ -112,11 +112,7 @@ class Peer:
         return [e for batch in self.named("batch") if batch["lane"] == lane for e in batch["events"]]
 
     async def connect(self, url: str, auth: Any = None, transports: list[str] | None = None) -> None:
-        try:
-            await self.sio.connect(url, auth=auth, transports=transports or ["websocket"], wait_timeout=5)
-        except socketio.exceptions.ConnectionError:
-            await self.sio.eio.http.close()  # the library leaves it open
-            raise
+        await self.sio.connect(url, auth=auth, transports=transports or ["websocket"], wait_timeout=5)
 
     async def call(self, event: str, payload: Any) -> Any:
         return await self.sio.call(event, payload, timeout=8)
