@@ -371,6 +371,9 @@ class _Connection:
         except socketio.exceptions.ConnectionError as error:
             await self._http.close()
             raise self._why(error) from error
+        except asyncio.CancelledError:
+            await self._http.close()
+            raise
         self._sender = asyncio.create_task(self._send_all())
 
     async def _connect_or_notice(self, auth: dict[str, Any]) -> None:
