@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import socketio
@@ -18,24 +16,25 @@ from steadcast.core.backoff import Backoff
 from steadcast.core.breaker import State
 from steadcast.core.retry import RetryQueue
 from steadcast.core.session import Window
-from steadcast.engines import open_engine
+from steadcast.engines import open_engine, sqlite_path
 from steadcast.engines.base import Retention
 from steadcast.errors import SteadcastError
 from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
-from steadcast.http.context import Context, Limits
+from steadcast.http.context import PROBED, Context, Limits
 from steadcast.http.edge import Door
 from steadcast.hub import Hub, Timing
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.codec import JsonPacket
 from steadcast.socketio.connections import ConnectionEventHandler
-from steadcast.socketio.dead import DeadEvents
+from steadcast.socketio.dead import DeadEvents, now_text
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
@@ -46,8 +45,6 @@ log = structlog.get_logger("steadcast")
 
 MAX_MESSAGE = 4 * 1024 * 1024 + 64 * 1024
 """The largest Socket.IO message that is read, in bytes: larger than any publish that can be accepted."""
-PROBED = "steadcast.ready"
-"""The stream that probes ask for; it never holds an event."""
 PROBE_LIMIT = 3.0
 """Seconds after which a part of the engine that doesn't answer is told as not ready."""
 
@@ -60,11 +57,6 @@ class Attributes(TypedDict, total=False):
     id: str | None
     source: str | None
     time: str | None
-
-
-def now_text() -> str:
-    """Give the time as RFC 3339 in UTC, to the microsecond."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def own_server() -> socketio.AsyncServer:
@@ -290,7 +282,8 @@ class Steadcast:
         if self.settings.dead_file is not None:
             return self.settings.dead_file.absolute()
         if isinstance(self._given, str) and self._given.startswith("sqlite:///"):
-            return Path(f"{self._given.removeprefix('sqlite:///')}.dead").absolute()
+            log_file = sqlite_path(self._given)
+            return log_file.with_name(f"{log_file.name}.dead")
         return None
 
     async def _problems(self) -> list[str]:

@@ -31,7 +31,7 @@ Answer = TypeVar("Answer")
 
 STATIC: Final = Path(__file__).parent / "static"
 """Where the build puts the dashboard's files."""
-_PROBED: Final = "steadcast.ready"
+PROBED: Final = "steadcast.ready"
 """The stream that an empty append asks for; it never holds an event."""
 
 
@@ -121,7 +121,7 @@ class Context:
         try:
             if self.ready is not None:
                 return await self.within("ready", self.ready())
-            await self.within("ready", self.engine.append(_PROBED, []))
+            await self.within("ready", self.engine.append(PROBED, []))
         except SteadcastError as error:
             self.counts["ready_failed"] += 1
             return [f"{error.code}: {error.message}"]
