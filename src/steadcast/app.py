@@ -11,6 +11,7 @@ import socketio
 import structlog
 
 from steadcast import wire
+from steadcast.client.ids import mint_id
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
 from steadcast.core.breaker import State
@@ -229,7 +230,7 @@ class Steadcast:
 
     def _event(self, type_: str, data: Any, attributes: Attributes) -> Event:
         raw = {
-            "id": secrets.token_hex(16),
+            "id": mint_id(),
             "source": f"steadcast/{self.node}",
             **{name: value for name, value in attributes.items() if value is not None},
             "type": type_,

@@ -164,9 +164,10 @@ def _is_whole(held: bytes) -> bool:
 def _request(held: bytes, count: int) -> Request | None:
     if count == 0 and os.isatty(0):
         return None  # a person has typed the command: nothing happened
+    from steadcast.client.ids import mint_id
     from steadcast.client.spooled import Request
 
-    headers = {"content-type": "application/json", "ce-id": _new_id(), "ce-time": _now()}
+    headers = {"content-type": "application/json", "ce-id": mint_id(), "ce-time": _now()}
     return Request(PATH, headers, _body(held, count))
 
 
@@ -226,10 +227,6 @@ def _no_number(_name: str) -> None:
 def _finite(text: str) -> float | None:
     number = float(text)
     return number if abs(number) != float("inf") else None
-
-
-def _new_id() -> str:
-    return os.urandom(16).hex()
 
 
 def _now() -> str:

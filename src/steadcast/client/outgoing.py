@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from steadcast.client.drain import EVENT_TYPE
+from steadcast.client.ids import mint_id
 from steadcast.client.spooled import Request, stamp
 from steadcast.event import Lane
 from steadcast.wire import check_event, check_publishable
@@ -77,11 +78,6 @@ def compose(
             del fields[name]
     body = msgspec.json.encode({"specversion": SPECVERSION} | fields)
     return Outgoing(stamp(), stream, event.id, critical, body)
-
-
-def mint_id() -> str:
-    """Mint an event's id: 128 random bits."""
-    return os.urandom(16).hex()
 
 
 def utc_now() -> str:

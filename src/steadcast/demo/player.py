@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from steadcast.client.hook import PATH
+from steadcast.client.ids import mint_id
 from steadcast.client.post import ACCEPTED, TEMPORARY
 from steadcast.core.backoff import Backoff
 
@@ -104,7 +105,7 @@ def _post(
     sleep: Callable[[float], None],
     clock: Callable[[], float],
 ) -> None:
-    headers = {"content-type": "application/json", "ce-id": uuid.uuid4().hex, "ce-time": _now()}
+    headers = {"content-type": "application/json", "ce-id": mint_id(), "ce-time": _now()}
     body = json.dumps(step.hook, ensure_ascii=False, separators=(",", ":")).encode()
     backoff = Backoff(base=0.5, cap=4.0)
     tries = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from steadcast.client.ids import mint_id
 from steadcast.errors import InvalidEvent
 from steadcast.http.body import decode_loosely, read_body
 from steadcast.http.claude import STREAM, hook_event, mpm_event
@@ -65,7 +65,7 @@ async def _append(context: Context, stream: str, events: list[Event]) -> Respons
 
 def _event_id(request: Request) -> str:
     given = request.headers.get("ce-id")
-    return str(uuid.uuid4()) if given is None else header_text(given, "id")
+    return mint_id() if given is None else header_text(given, "id")
 
 
 def _time_or(given: Any, context: Context) -> str:
