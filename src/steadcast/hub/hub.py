@@ -1,0 +1,282 @@
+"""The hub: engine, groups and sessions under one clock. It is the only scheduler.
+
+Its rooms: `groups` (who shares a stream), `live` (what the watch brings goes to each group), `replay` (who is
+not live reads the log). Here stand the connections and their sessions, and the timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from steadcast.core.answer import answer_cursor, answer_new
+from steadcast.core.session import Session, State, Window
+from steadcast.errors import PositionLost, SteadcastError, Unavailable
+from steadcast.event import LANES, Lane, Position
+from steadcast.hub.groups import Groups, raise_idle
+from steadcast.hub.live import Live
+from steadcast.hub.replay import READERS, Replay
+from steadcast.wire import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from steadcast.engines.base import Engine, LaneState
+    from steadcast.event import Event, Receipt
+    from steadcast.hub.frame import Connection
+    from steadcast.wire import Ack, LaneAnswer, Subscribe
+
+log = structlog.get_logger("steadcast.hub")
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """The hub's own intervals, in seconds."""
+
+    ack_overdue: float = 40.0
+    sweep_every: float = 1.0
+    look_every: float = 2.5
+    behind_limit: float = 5.0
+    trim_every: float = 30.0
+
+
+class Hub:
+    """Sessions, groups, engine and clock."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        clock: Callable[[], float] | None = None,
+        window: Window | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        """Stand ready; `start` begins the work. `clock` gives monotonic seconds, the loop's by default."""
+        self.engine = engine
+        self.counts: Counter[str] = Counter()
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._window = window or Window()
+        self._timing = timing or Timing()
+        self._sessions: dict[Connection, dict[str, Session]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._groups = Groups()
+        self._replay = Replay(engine, self._groups, self.counts, self._clock)
+        self._live = Live(
+            engine,
+            self._groups,
+            self._replay,
+            self.counts,
+            self._clock,
+            behind_limit=self._timing.behind_limit,
+        )
+
+    # Life
+
+    async def start(self) -> None:
+        """Follow the engine and begin to serve."""
+        self._live.start()
+        self._tasks = [
+            asyncio.create_task(self._replay.read_pages(), name=f"steadcast-read-{n}") for n in range(READERS)
+        ]
+        self._tasks += [
+            asyncio.create_task(self._every(interval, job), name=f"steadcast-{job.__name__.strip('_')}")
+            for interval, job in (
+                (self._timing.sweep_every, self._sweep),
+                (self._timing.look_every, self._live.look),
+                (self._timing.trim_every, self._trim),
+            )
+        ]
+
+    async def aclose(self) -> None:
+        """Stop every task; the engine stays the caller's."""
+        await self._live.aclose()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for conn in list(self._sessions):
+            self.leave(conn)
+
+    # Publishing
+
+    async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
+        """Append to the log; what the engine raises goes to the caller."""
+        receipts = await self.engine.append(stream, events)
+        duplicates = sum(receipt.duplicate for receipt in receipts)
+        self.counts["duplicates"] += duplicates
+        self.counts["accepted"] += len(receipts) - duplicates
+        return receipts
+
+    # Subscribing
+
+    def enter(self, conn: Connection) -> None:
+        """Know a connection from now on."""
+        self._sessions[conn] = {}
+
+    def leave(self, conn: Connection) -> None:
+        """Forget a connection and its sessions."""
+        for stream in list(self._sessions.get(conn, ())):
+            self.unsubscribe(conn, stream)
+        self._sessions.pop(conn, None)
+
+    async def subscribe(self, conn: Connection, request: Subscribe) -> tuple[dict[Lane, LaneAnswer], Session]:
+        """Answer a `subscribe` and make its session, which replaces the stream's old one.
+
+        The session gets nothing before `begin`, so that the answer can go out first.
+        Raises `EngineUnavailable` where the engine can't tell, `Unavailable` where the connection is gone.
+        """
+        stream = request.stream
+        groups = self._groups.hold(stream)
+        try:
+            description = await self.engine.describe(stream)
+            states = description.streams[stream]
+            answers = {
+                lane: await self._answer(request, lane, description.epoch, states[lane]) for lane in LANES
+            }
+            if conn not in self._sessions:
+                raise Unavailable("the connection is gone")
+            self.unsubscribe(conn, stream)
+            for group in groups:
+                raise_idle(group, description)
+            return answers, self._session(conn, stream, answers)
+        finally:
+            self._groups.release(stream)
+
+    def begin(self, session: Session) -> None:
+        """Let a session have batches: its answer is out."""
+        for flow in session.flows.values():
+            self._replay.pump(flow)
+
+    def unsubscribe(self, conn: Connection, stream: str) -> bool:
+        """End a session; tells whether there was one."""
+        session = self._sessions.get(conn, {}).pop(stream, None)
+        if session is None:
+            return False
+        session.close()
+        for flow in session.flows.values():
+            self._groups.forget(flow)
+        self._groups.release(stream)
+        return True
+
+    def take_ack(self, conn: Connection, ack: Ack) -> bool:
+        """Take a client's ack; False, and counted, where there is nothing that it could acknowledge."""
+        session = self._sessions.get(conn, {}).get(ack.stream)
+        flow = session.flows[ack.lane] if session else None
+        if flow is None or not flow.take_ack(self._clock(), ack.epoch, ack.offset):
+            self.counts["acks_ignored"] += 1
+            return False
+        self.counts["acks"] += 1
+        self._replay.pump(flow)
+        return True
+
+    def pause(self, conn: Connection) -> None:
+        """Note that a connection's transport takes no more for now."""
+        for session in self._sessions.get(conn, {}).values():
+            session.pause()
+
+    def resume(self, conn: Connection) -> None:
+        """Note that a connection's transport takes bytes again."""
+        for session in self._sessions.get(conn, {}).values():
+            session.resume()
+            self.begin(session)
+
+    def sessions(self, conn: Connection) -> dict[str, Session]:
+        """Give a connection's sessions by stream."""
+        return self._sessions.get(conn, {})
+
+    async def heads(self, streams: Iterable[str]) -> dict[str, dict[str, Position]]:
+        """Read the heads of some streams from the engine; one that holds nothing is at offset 0."""
+        description = await self.engine.describe()
+        empty: dict[Lane, LaneState] = {}
+        return {
+            stream: {
+                str(lane): Position(description.epoch, state.head if (state := states.get(lane)) else 0)
+                for lane in LANES
+            }
+            for stream in streams
+            for states in [description.streams.get(stream, empty)]
+        }
+
+    def statistics(self) -> dict[str, object]:
+        """Tell how many connections, sessions by state, groups, and what was counted."""
+        states = Counter(s.state.value for by_stream in self._sessions.values() for s in by_stream.values())
+        return {
+            "connections": len(self._sessions),
+            "sessions": {state.value: states[state.value] for state in State if state is not State.CLOSED},
+            "groups": len(self._groups),
+            "counts": dict(self.counts),
+        }
+
+    # Answers
+
+    async def _answer(self, request: Subscribe, lane: Lane, epoch: str, state: LaneState) -> LaneAnswer:
+        dense = self.engine.dense
+        cursor = request.cursors.get(lane)
+        if cursor is not None:
+            retained = await self._retained_id(request.stream, lane, cursor, epoch, state)
+            return answer_cursor(
+                cursor, epoch=epoch, head=state.head, trimmed=state.trimmed, retained_id=retained, dense=dense
+            )
+        after = await self._start_offset(request, lane, state)
+        return answer_new(after, epoch=epoch, head=state.head, dense=dense)
+
+    async def _start_offset(self, request: Subscribe, lane: Lane, state: LaneState) -> int:
+        match request.last:
+            case None:
+                return state.trimmed
+            case 0:
+                return state.head
+            case last:
+                page = await self.engine.read(request.stream, lane, -last, 1)
+                return min(page.after, state.head)
+
+    async def _retained_id(
+        self, stream: str, lane: Lane, cursor: Cursor, epoch: str, state: LaneState
+    ) -> str | None:
+        if cursor.id is None or cursor.epoch != epoch or not state.trimmed < cursor.offset <= state.head:
+            return None
+        try:
+            page = await self.engine.read(stream, lane, cursor.offset - 1, 1)
+        except PositionLost:
+            # Retention passed the cursor since `describe`: what stands there can't be compared any more,
+            # and the first page will show the loss.
+            self.counts["cursors_unchecked"] += 1
+            return cursor.id
+        found = page.events[0] if page.events else None
+        return found.event.id if found is not None and found.offset == cursor.offset else None
+
+    def _session(self, conn: Connection, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
+        cursors = {lane: Cursor(a.cursor.epoch, a.cursor.offset) for lane, a in answers.items()}
+        session = Session(stream, cursors, self._window, conn)
+        self._sessions[conn][stream] = session
+        self._groups.hold(stream)
+        for answer in answers.values():
+            self.counts[f"subscribed_{answer.status}"] += 1
+        return session
+
+    # Timers
+
+    async def _every(self, interval: float, job: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                result = job()
+                if asyncio.iscoroutine(result):
+                    await result
+            except SteadcastError as error:
+                self.counts["jobs_failed"] += 1
+                log.warning("the engine didn't answer", job=job.__name__.strip("_"), code=error.code)
+
+    def _sweep(self) -> None:
+        """Disconnect clients whose acks are overdue."""
+        now = self._clock()
+        for conn, by_stream in list(self._sessions.items()):
+            if any(session.overdue(now, self._timing.ack_overdue) for session in by_stream.values()):
+                self.counts["ack_overdue"] += 1
+                conn.kick(Unavailable("nothing was acknowledged for too long", code="ack_overdue"))
+
+    async def _trim(self) -> None:
+        went = await self.engine.trim()
+        self.counts["trimmed"] += went

@@ -1,0 +1,147 @@
+"""The live way: what the engine's watch brings is encoded once and written to the live flows of its group."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from steadcast.core.paging import split
+from steadcast.errors import SteadcastError
+from steadcast.hub.frame import Frame
+from steadcast.hub.replay import RETRY_READ
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from steadcast.core.session import Group
+    from steadcast.engines.base import Description, Engine
+    from steadcast.event import Batch
+    from steadcast.hub.groups import Groups
+    from steadcast.hub.replay import Replay
+
+log = structlog.get_logger("steadcast.hub")
+
+
+class Live:
+    """Follows the engine, and watches that the groups keep up with its heads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        groups: Groups,
+        replay: Replay,
+        counts: Counter[str],
+        clock: Callable[[], float],
+        *,
+        behind_limit: float,
+    ) -> None:
+        """Follow `engine`; a group may stay `behind_limit` seconds behind its head. `clock` is monotonic."""
+        self._engine = engine
+        self._groups = groups
+        self._replay = replay
+        self._counts = counts
+        self._clock = clock
+        self._behind_limit = behind_limit
+        self._watch: asyncio.Task[None] | None = None
+        self._behind: dict[Group, tuple[int, float]] = {}
+
+    def start(self) -> None:
+        """Follow the engine from now on; anew where it was followed already."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = asyncio.create_task(self._follow(), name="steadcast-watch")
+
+    async def aclose(self) -> None:
+        """Follow no longer."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for batch in self._engine.watch():
+                    self._take(batch)
+            except SteadcastError as error:
+                log.warning("following the engine failed", code=error.code)
+            self._counts["watch_ended"] += 1
+            await asyncio.sleep(RETRY_READ)
+
+    def _take(self, batch: Batch) -> None:
+        group = self._groups.get(batch.stream, batch.lane)
+        if group is None:
+            return
+        if group.epoch == "":
+            group.epoch, group.position = batch.epoch, batch.upto
+        elif batch.epoch != group.epoch or batch.after > group.position:
+            self._miss(group, batch.epoch, batch.upto)
+        elif batch.upto > group.position:
+            for part in split(batch, group.position):
+                self._spread(group, part)
+        self._wake(group)
+
+    def _spread(self, group: Group, batch: Batch) -> None:
+        """Write a batch to every live flow of its group."""
+        frame = Frame(batch)
+        events = len(batch.events)
+        lagging = group.room_for(events, frame.size)
+        group.advance(self._clock(), batch.upto, events, frame.size)
+        for flow in list(group.flows):
+            flow.session.owner.write(frame)
+        self._counts["deliveries"] += events * len(group.flows)
+        self._counts["lagging"] += len(lagging)
+        for flow in lagging:
+            flow.settle()
+            self._replay.pump(flow)
+
+    def _miss(self, group: Group, epoch: str, position: int) -> None:
+        self._counts["missed"] += 1
+        changed = epoch != group.epoch
+        for flow in group.miss(epoch, position):
+            if changed:
+                flow.restart(epoch, 0)
+            self._replay.pump(flow)
+
+    def _wake(self, group: Group) -> None:
+        """Let flows go on that stood ahead of their group."""
+        for flow in self._groups.woken(group):
+            self._replay.pump(flow)
+
+    # The watchdog
+
+    async def look(self) -> None:
+        """Compare the groups with the engine's heads; a group that stays behind gets the watch restarted."""
+        if not self._groups:
+            return
+        description = await self._engine.describe()
+        now = self._clock()
+        groups = dict.fromkeys(self._groups)
+        self._behind = {group: since for group, since in self._behind.items() if group in groups}
+        stuck = [group for group in groups if self._stays_behind(group, description, now)]
+        if stuck:
+            self._counts["watch_restarts"] += 1
+            log.warning("the watch fell silent; following the engine anew", groups=len(stuck))
+            self._behind.clear()
+            self.start()
+            for group in stuck:
+                self._miss(group, description.epoch, _head(group, description))
+                self._wake(group)
+
+    def _stays_behind(self, group: Group, description: Description, now: float) -> bool:
+        head = _head(group, description)
+        if group.epoch in {"", description.epoch} and head <= group.position:
+            self._behind.pop(group, None)
+            return False
+        position, since = self._behind.setdefault(group, (group.position, now))
+        if position != group.position:
+            self._behind[group] = (group.position, now)
+            return False
+        return now - since >= self._behind_limit
+
+
+def _head(group: Group, description: Description) -> int:
+    states = description.streams.get(group.stream)
+    return states[group.lane].head if states else 0
