@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadcast.core.dedup import fingerprint, identity
+from steadcast.core.dedup import fingerprint, fingerprints, identity
 from steadcast.event import Event, Lane
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -109,3 +109,13 @@ def test_numbers_that_no_double_holds_are_compared_as_written(number: bytes) -> 
     same = fingerprint(event(msgspec.Raw(number)))
     assert fingerprint(event(msgspec.Raw(number))) == same
     assert fingerprint(event(msgspec.Raw(number + b" "))) != same
+
+
+@given(
+    st.lists(st.tuples(texts, st.none() | texts, json_values | st.just(msgspec.Raw(b"1e400"))), max_size=5)
+)
+def test_fingerprints_taken_together_are_those_taken_one_by_one(
+    bodies: list[tuple[str, str | None, Any]],
+) -> None:
+    all_of_them = [event(data, type=kind, subject=subject) for kind, subject, data in bodies]
+    assert fingerprints(all_of_them) == [fingerprint(each) for each in all_of_them]

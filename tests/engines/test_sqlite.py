@@ -177,6 +177,36 @@ async def test_the_queue_is_bounded_by_bytes_too(opened: Open) -> None:
     await engine.append("s", [event(3, "x" * 20_000)])
 
 
+async def test_events_of_both_lanes_are_placed_in_the_order_of_their_append(opened: Open) -> None:
+    engine = opened()
+    mixed = [event(n, lane=CRITICAL if n % 3 == 0 else NORMAL) for n in range(9)]
+    receipts = await engine.append("s", mixed)
+    places = [(receipt.id, receipt.lane, receipt.position.offset) for receipt in receipts]
+    critical = [("0", CRITICAL, 1), ("3", CRITICAL, 2), ("6", CRITICAL, 3)]
+    normal = [(name, NORMAL, offset) for offset, name in enumerate("124578", 1)]
+    assert places == sorted(critical + normal)
+    assert [(offset, e.id) for offset, e in await read_all(engine, "s", NORMAL)] == [
+        (offset, name) for name, _, offset in normal
+    ]
+
+
+async def test_a_commit_takes_as_many_statements_for_a_thousand_events_as_for_one(opened: Open) -> None:
+    """Each statement lets go of the interpreter, and a busy loop may keep it for 5 ms."""
+    engine = opened()
+    await engine.append("s", [event("first")])
+    statements: list[str] = []
+
+    def trace(_: object, text: str, __: object) -> bool:
+        statements.append(text)
+        return True
+
+    await engine._writer.call(lambda log: log.conn.set_exec_trace(trace))
+    await engine.append("s", [event("second")])
+    one = len(statements)
+    await engine.append("s", events(range(1_000)))
+    assert len(statements) == 2 * one < 20
+
+
 async def test_a_burst_of_retries_is_tried_in_vain_once(opened: Open) -> None:
     engine = opened()
     for _ in range(4):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from steadcast.core.dedup import fingerprint, identity
+from steadcast.core.dedup import fingerprints, identity
 from steadcast.engines.base import PAGE_BYTES, PAGE_EVENTS
 from steadcast.errors import IdConflict, InvalidEvent, InvalidRequest, PositionLost
 from steadcast.event import Batch, Entry, Event, Lane
@@ -19,7 +19,7 @@ PAGE_ROOM: Final = PAGE_BYTES - 512
 ENTRY_OVERHEAD: Final = 64
 """… where each event counts with its JSON and this much for its offset, default priority and comma."""
 
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
@@ -28,7 +28,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     event: Event
     identity: bytes
     fingerprint: bytes
-    text: str
+    encoded: bytes
     size: int
 
 
@@ -37,18 +37,31 @@ def prepare(events: Sequence[Event]) -> list[Prepared]:
 
     Raises `InvalidEvent` (fields `index`, `field`) for what no UTF-8 text can hold.
     """
-    ready: list[Prepared] = []
+    each = _encode_each(events)  # first: only what is UTF-8 has a fingerprint
+    return [
+        Prepared(event, identity(event.source, event.id), fingerprint, encoded, len(encoded))
+        for event, fingerprint, encoded in zip(events, fingerprints(events), each, strict=True)
+    ]
+
+
+def _encode_each(events: Sequence[Event]) -> list[bytes]:
     try:
-        for event in events:
-            text = _encode(event)
-            ready.append(
-                Prepared(
-                    event, identity(event.source, event.id), fingerprint(event), text.decode(), len(text)
-                )
-            )
+        joined = _encoder.encode_lines(events)
+        joined.decode()
     except UnicodeError as error:
-        raise InvalidEvent("the event is not valid UTF-8", index=len(ready), field="data") from error
-    return ready
+        raise InvalidEvent("the event is not valid UTF-8", index=_first_bad(events), field="data") from error
+    lines = joined.splitlines()
+    # Data that isn't compact may hold line breaks.
+    return lines if len(lines) == len(events) else [_encoder.encode(event) for event in events]
+
+
+def _first_bad(events: Sequence[Event]) -> int:
+    for index, event in enumerate(events):
+        try:
+            _encoder.encode(event).decode()
+        except UnicodeError:
+            return index
+    return len(events)
 
 
 def pages(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
+from steadcast.core.dedup import FINGERPRINT_BYTES
 from steadcast.engines.page import conflict, pages
 from steadcast.engines.sqlite_errors import full
 from steadcast.engines.sqlite_schema import MAX_LANES, OFFSET_BITS, OFFSET_MASK
@@ -16,16 +15,21 @@ from steadcast.event import LANES, Batch, Lane, Position, Receipt
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from steadcast.engines.page import Prepared
     from steadcast.engines.sqlite_schema import Log
     from steadcast.errors import IdConflict
 
-_T = TypeVar("_T")
-
-_ROWS: Final = 128
-"""Rows per statement: each one lets go of the interpreter once, and a busy loop may keep it for 5 ms."""
+_INSERT_IDS: Final = (
+    "INSERT OR IGNORE INTO ids (stream, fingerprint, identity, key, at)"
+    " SELECT ?1, substr(value, 1, ?2), substr(value, ?2 + 1), ?3 + rowid, ?4 FROM carray(?5)"
+)
+_INSERT_EVENTS: Final = (
+    "INSERT INTO events (key, at, event) SELECT ?1 + rowid, ?2, CAST(value AS TEXT) FROM carray(?3)"
+)
+"""Both take all of a lane's rows at once, numbered from 1: each statement lets go of the interpreter once,
+and a busy event loop may then keep it for 5 ms."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,15 +76,14 @@ class _Stream:
     tails: dict[Lane, _Tail]
     known: dict[bytes, tuple[bytes, int]]
     new: bool
-    rows: list[tuple[bytes, bytes, int]] = field(default_factory=list)
 
 
 def place(log: Log, jobs: Sequence[Append], at: int, *, look: bool) -> Placed:
     """Write the jobs' events in the open transaction; `at` is the wall time in milliseconds.
 
     A job with an `IdConflict` gets it as its answer and leaves nothing behind; it doesn't touch the others.
-    Without `look` the ids aren't asked for before they are written, which saves a third of the work where
-    all are new; raises `MustLook` where they aren't.
+    Without `look` the ids aren't asked for before they are written, which saves work where all are new;
+    raises `MustLook` where they aren't.
     """
     by_stream: dict[str, list[Append]] = {}
     for job in jobs:
@@ -90,11 +93,10 @@ def place(log: Log, jobs: Sequence[Append], at: int, *, look: bool) -> Placed:
     for name, group in by_stream.items():
         stream = _load(log, name, group, look=look)
         for job in group:
-            refused = _conflict(stream, job.items)
-            if refused and not look:
-                # What is written is checked against the ids; what is refused would go unchecked.
-                raise MustLook
-            answers[job] = refused or _place(log, stream, job.items)
+            if look:
+                answers[job] = _conflict(stream, job.items) or _place(log, stream, job.items)
+            else:
+                answers[job] = _place_new(log, stream, job.items)
         _write(log, stream, at)
         for tail in stream.tails.values():
             placed.batches += pages(name, tail.lane, log.epoch, tail.before, tail.items)
@@ -147,9 +149,23 @@ def _conflict(stream: _Stream, items: Sequence[Prepared]) -> IdConflict | None:
     return None
 
 
+def _place_new(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Receipt]:
+    """Place events as if none of their ids were known or used twice; the index will say if one is."""
+    if len({item.event.priority for item in items}) > 1:
+        return [receipt for item in items for receipt in _place_new(log, stream, [item])]
+    tail = stream.tails[items[0].event.priority]
+    epoch, lane = log.epoch, tail.lane
+    first = tail.before + len(tail.items) + 1
+    tail.items += items
+    return [
+        Receipt(item.event.id, lane, Position(epoch, offset), duplicate=False)
+        for offset, item in enumerate(items, first)
+    ]
+
+
 def _place(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Receipt]:
     receipts = []
-    known, tails, epoch, rows = stream.known, stream.tails, log.epoch, stream.rows
+    known, tails, epoch = stream.known, stream.tails, log.epoch
     for item in items:
         event, identity = item.event, item.identity
         first = known.get(identity)
@@ -157,8 +173,7 @@ def _place(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Receipt
             tail = tails[event.priority]
             tail.items.append(item)
             offset = tail.before + len(tail.items)
-            rows.append((identity, item.fingerprint, tail.base + offset))
-            known[identity] = rows[-1][1:]
+            known[identity] = (item.fingerprint, tail.base + offset)
             receipts.append(Receipt(event.id, tail.lane, Position(epoch, offset), duplicate=False))
         else:
             key = first[1]
@@ -168,45 +183,24 @@ def _place(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Receipt
 
 
 def _write(log: Log, stream: _Stream, at: int) -> None:
-    conn = log.conn
-    if stream.new and stream.rows:
-        conn.executemany(
+    tails = [tail for tail in stream.tails.values() if tail.items]
+    if stream.new and tails:
+        log.conn.executemany(
             "INSERT INTO lanes (number, stream, lane) VALUES (?, ?, ?)",
             [(tail.base >> OFFSET_BITS, stream.name, str(lane)) for lane, tail in stream.tails.items()],
         )
-    # In the order of the index, so that neighbours go to the same page.
-    stream.rows.sort()
-    for part in _parts(stream.rows):
-        conn.execute(_insert_ids(len(part)), (stream.number, at, *chain.from_iterable(part)))
-        if conn.changes() != len(part):
-            raise MustLook
-    for tail in stream.tails.values():
-        if tail.items:
-            _write_events(conn, tail, at)
+    for tail in tails:
+        _write_lane(log.conn, stream.number, tail, at)
 
 
-def _write_events(conn: apsw.Connection, tail: _Tail, at: int) -> None:
-    key = tail.base + tail.before + 1
-    for part in _parts(tail.items):
-        conn.execute(_insert_events(len(part)), (at, key, *[item.text for item in part]))
-        key += len(part)
+def _write_lane(conn: apsw.Connection, stream: int, tail: _Tail, at: int) -> None:
+    last = tail.base + tail.before
+    rows = apsw.carray(tuple([item.fingerprint + item.identity for item in tail.items]))
+    conn.execute(_INSERT_IDS, (stream, FINGERPRINT_BYTES, last, at, rows))
+    if conn.changes() != len(tail.items):
+        raise MustLook
+    conn.execute(_INSERT_EVENTS, (last, at, apsw.carray(tuple([item.encoded for item in tail.items]))))
     conn.execute(
         "UPDATE lanes SET head = head + ?, bytes = bytes + ? WHERE number = ?",
         (len(tail.items), sum([item.size for item in tail.items]), tail.base >> OFFSET_BITS),
     )
-
-
-def _parts(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
-
-
-@cache  # of at most _ROWS texts
-def _insert_ids(rows: int) -> str:
-    values = ",".join(f"(?1,?{n},?{n + 1},?{n + 2},?2)" for n in range(3, 3 + 3 * rows, 3))
-    return f"INSERT OR IGNORE INTO ids (stream, identity, fingerprint, key, at) VALUES {values}"  # noqa: S608 - numbers
-
-
-@cache  # of at most _ROWS texts
-def _insert_events(rows: int) -> str:
-    values = ",".join(f"(?2+{n},?1,?{n + 3})" for n in range(rows))
-    return f"INSERT INTO events (key, at, event) VALUES {values}"  # noqa: S608 - numbers

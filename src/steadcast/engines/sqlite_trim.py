@@ -115,7 +115,7 @@ def trim_step(log: Log, stream: str, lane: Lane, rule: Rule) -> int:
 
 def _oldest(log: Log, base: int, span: _Span) -> list[tuple[int, int]]:
     after = base + span.trimmed
-    # One row from SQLite rather than a thousand: see `_ROWS` in sqlite_append.
+    # One row from SQLite rather than a thousand: see sqlite_append.
     return _rows(
         log.conn.execute(
             "SELECT json_group_array(json_array(at, octet_length(event))) FROM"
