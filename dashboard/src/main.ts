@@ -3,6 +3,7 @@ import { mount } from "svelte";
 import App from "./App.svelte";
 import "./app.css";
 import { addressOf } from "./lib/address.js";
+import { createPage } from "./lib/page.svelte.js";
 
 declare global {
   interface Window {
@@ -17,4 +18,4 @@ window.socketClient = socketClient;
 
 const target = document.getElementById("app");
 if (!target) throw new Error("the page has no place for the application");
-mount(App, { target, props: { address, socketClient } });
+mount(App, { target, props: { page: createPage(address, socketClient) } });

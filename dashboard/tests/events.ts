@@ -1,7 +1,9 @@
 /** Events as the client hands them over. */
 
 import type { Lane, Place, StreamEvent } from "@steadcast/client";
+import type { SeenEvent } from "../src/lib/contract.js";
 import type { EventRow, Row } from "../src/lib/row.js";
+import { seen } from "../src/lib/seen.js";
 
 /** An event whose time is `second` seconds after a fixed one. */
 export function event(
@@ -16,6 +18,21 @@ export function event(
 
 export function place(lane: Lane): Place {
   return { stream: "s", lane, epoch: "e1" };
+}
+
+/** An event of a lane as the page takes it in. */
+export function one(
+  offset: number,
+  second: number,
+  more: Partial<StreamEvent> = {},
+  lane: Lane = "normal",
+): SeenEvent {
+  return seen(event(offset, second, more), place(lane), 0);
+}
+
+/** Events of a lane, as the page takes them in. */
+export function taken(events: readonly StreamEvent[], at: Place): SeenEvent[] {
+  return events.map((each) => seen(each, at, 0));
 }
 
 /** Rows as `normal:3`, losses by their kind. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { addressOf, readQuery, writeQuery } from "../src/lib/address.js";
+import { addressOf } from "../src/lib/address.js";
 import {
   clock,
   count,
@@ -13,7 +13,7 @@ import {
 import { lastPane, PANE, paneAt } from "../src/lib/panes.js";
 import { eventRow, ownerOf, summaryOf } from "../src/lib/row.js";
 import { snippets } from "../src/lib/snippets.js";
-import { event, place } from "./events.js";
+import { one } from "./events.js";
 
 describe("the address", () => {
   it("is found with and without a base path", () => {
@@ -27,19 +27,6 @@ describe("the address", () => {
       base: "/cast/",
       url: "https://h.example/cast",
     });
-  });
-
-  it("carries stream and filter there and back, other parameters kept", () => {
-    const written = writeQuery("?x=1", { stream: "a:b", filter: "Bash & ls" });
-    expect(readQuery(written)).toEqual({ stream: "a:b", filter: "Bash & ls" });
-    expect(written).toContain("x=1");
-    expect(writeQuery("?stream=a&filter=b", { stream: null, filter: "" })).toBe("");
-  });
-
-  it("takes what can't be a stream's name for none", () => {
-    for (const name of ["", "-a", "a b", "ü", "a".repeat(129)]) {
-      expect(readQuery(`?stream=${encodeURIComponent(name)}`).stream).toBeNull();
-    }
   });
 });
 
@@ -102,14 +89,14 @@ describe("a row", () => {
   });
 
   it("belongs to its session, else to its source", () => {
-    expect(ownerOf(event(1, 1, { data: { session_id: "s1" } }))).toBe("s1");
+    expect(ownerOf(one(1, 1, { data: { session_id: "s1" } }))).toBe("s1");
     for (const data of [null, "s1", [], { session_id: 4 }, {}]) {
-      expect(ownerOf(event(1, 1, { data }))).toBe("/t");
+      expect(ownerOf(one(1, 1, { data }))).toBe("/t");
     }
   });
 
   it("takes data that is missing", () => {
-    expect(eventRow(1, event(1, 1, { data: undefined }), place("normal")).text).toBe("null");
+    expect(eventRow(1, one(1, 1, { data: undefined })).text).toBe("null");
   });
 });
 

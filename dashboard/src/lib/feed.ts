@@ -6,9 +6,10 @@
  * shown before that replay.
  */
 
-import type { Place, StreamEvent } from "@steadcast/client";
+import type { Lane } from "@steadcast/client";
+import type { Loss, SeenEvent } from "./contract.js";
 import type { Matcher } from "./filter.js";
-import { type EventRow, eventRow, type Loss, type Row } from "./row.js";
+import { type EventRow, eventRow, type Row } from "./row.js";
 
 export interface FeedLimits {
   /** Rows that are kept while the feed follows. */
@@ -42,9 +43,9 @@ export class Feed {
     return this.rows.length;
   }
 
-  add(events: readonly StreamEvent[], place: Place, replaying: boolean): void {
+  add(events: readonly SeenEvent[], replaying: boolean): void {
     for (const event of events) {
-      const row = eventRow(this.next(), event, place);
+      const row = eventRow(this.next(), event);
       this.text += row.text.length;
       this.applied += 1;
       if (replaying) this.rows.splice(this.placeFor(row), 0, row);
@@ -63,7 +64,7 @@ export class Feed {
   }
 
   /** Take a lane's events off, whose log is gone; gives the offset of the last one. */
-  clear(lane: Place["lane"]): number | null {
+  clear(lane: Lane): number | null {
     const gone = this.rows.filter((row) => row.kind === "event" && row.lane === lane) as EventRow[];
     this.rows = this.rows.filter((row) => row.kind === "loss" || row.lane !== lane);
     this.floor = this.rows.length;
@@ -81,6 +82,11 @@ export class Feed {
   shown(matches: Matcher | null): readonly Row[] {
     if (!matches) return this.rows.slice();
     return this.rows.filter((row) => row.kind === "loss" || matches(row));
+  }
+
+  /** The events among the rows, oldest first. */
+  events(): readonly SeenEvent[] {
+    return this.rows.flatMap((row) => (row.kind === "event" ? [row.event] : []));
   }
 
   private next(): number {

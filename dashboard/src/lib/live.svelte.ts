@@ -3,27 +3,26 @@
 import type {
   ClientSnapshot,
   ConnectionMetrics,
-  Notice,
-  Place,
   SocketClient,
-  StreamEvent,
-  Subscription,
   SubscriptionSnapshot,
 } from "@steadcast/client";
-import { Feed } from "./feed.js";
+import type { LiveState, SeenEvent, Watcher } from "./contract.js";
 import { compile, type Matcher } from "./filter.js";
-import type { Loss, Row } from "./row.js";
+import { Following } from "./following.js";
+import { type Pill, pillOf } from "./pill.js";
+import { NO_FILTER } from "./query.js";
+import type { Row } from "./row.js";
 import { soon } from "./soon.js";
 
-/** A page keeps nothing over a reload: it begins with so many events of each lane. */
-export const LAST = 200;
 /** Milliseconds between two looks while there is no connection. */
 const TICK = 1_000;
 
-export class Live {
+export class Live implements LiveState {
   client: ClientSnapshot = $state.raw() as ClientSnapshot;
   metrics: ConnectionMetrics = $state.raw() as ConnectionMetrics;
   subscription: SubscriptionSnapshot | null = $state.raw(null);
+  pill: Pill = $state.raw() as Pill;
+  recent: readonly SeenEvent[] = $state.raw([]);
   /** The rows that match the filter, of those that the page keeps. */
   rows: readonly Row[] = $state.raw([]);
   /** Rows that the page keeps. */
@@ -34,15 +33,14 @@ export class Live {
   unsure = $state(0);
   /** Rows that left the page. */
   dropped = $state(0);
-  /** Events that were applied since the stream was chosen. */
   applied = $state(0);
   stream: string | null = $state(null);
-  /** When all this was so, in milliseconds of Unix time. */
   at = $state(0);
-  private feed = new Feed();
-  private matches: Matcher | null = null;
+  private matches: Matcher | null = compile(NO_FILTER);
   private tick: ReturnType<typeof setTimeout> | undefined;
-  private following: Subscription | undefined;
+  private readonly followed = new Map<string, Following>();
+  private chosen: Following | undefined;
+  private leave: (() => void) | undefined;
   private readonly refresh = soon(() => this.take());
 
   constructor(readonly socket: SocketClient) {
@@ -51,43 +49,37 @@ export class Live {
   }
 
   /** Show another stream, or none. */
-  follow(stream: string | null): void {
+  choose(stream: string | null): void {
     if (stream === this.stream) return;
-    this.following?.unsubscribe();
     this.stream = stream;
-    const feed = new Feed();
-    this.feed = feed;
-    this.following =
-      stream === null
-        ? undefined
-        : this.socket.subscribe(stream, {
-            from: { last: LAST },
-            onBatch: (events, place) => this.apply(feed, events, place),
-            onTold: (notice) => this.told(feed, notice),
-          });
+    const before = this.leave;
+    this.chosen = undefined;
+    this.leave = stream === null ? undefined : this.follow(stream, { events: () => {} });
+    this.chosen = stream === null ? undefined : this.followed.get(stream);
+    before?.();
     this.take();
   }
 
-  filter(text: string): void {
-    this.matches = compile(text);
+  /** Hear of a stream; see `Page.follow`. */
+  follow(stream: string, watcher: Watcher): () => void {
+    const following = this.followed.get(stream) ?? new Following(this.socket, stream, this.refresh);
+    this.followed.set(stream, following);
+    const end = following.watch(watcher);
+    return () => {
+      end();
+      if (!following.idle || !this.followed.delete(stream)) return;
+      following.subscription.unsubscribe();
+    };
+  }
+
+  filter(matches: Matcher | null): void {
+    this.matches = matches;
     this.refresh();
   }
 
   /** Keep more rows, because somebody reads further up. */
   hold(held: boolean): void {
-    this.feed.hold(held);
-    this.refresh();
-  }
-
-  private apply(feed: Feed, events: readonly StreamEvent[], place: Place): void {
-    feed.add(events, place, this.following?.snapshot().state === "replaying");
-    this.refresh();
-  }
-
-  private told(feed: Feed, notice: Notice): void {
-    const loss = lossOf(feed, notice);
-    if (loss) feed.lose(loss, Date.now());
-    if (loss?.kind === "reset" || (loss?.kind === "trimmed" && loss.maybe)) this.unsure += 1;
+    this.chosen?.feed.hold(held);
     this.refresh();
   }
 
@@ -98,25 +90,15 @@ export class Live {
     if (!this.socket.snapshot().welcomed) this.tick = setTimeout(this.refresh, TICK);
     this.client = this.socket.snapshot();
     this.metrics = this.socket.getConnectionMetrics();
-    this.subscription = this.following?.snapshot() ?? null;
-    this.rows = this.feed.shown(this.matches);
-    this.size = this.feed.size;
-    this.losses = this.feed.losses;
-    this.dropped = this.feed.dropped;
-    this.applied = this.feed.applied;
-  }
-}
-
-/** What is gone, for the feed; a reset clears what was shown of the lane. */
-function lossOf(feed: Feed, notice: Notice): Loss | null {
-  switch (notice.kind) {
-    case "trimmed":
-    case "passed_over":
-      return notice;
-    case "reset":
-      return { ...notice, upto: feed.clear(notice.lane) };
-    default:
-      // A refusal stands in the pill.
-      return null;
+    this.subscription = this.chosen?.subscription.snapshot() ?? null;
+    this.pill = pillOf(this, this.at);
+    const feed = this.chosen?.feed;
+    this.rows = feed?.shown(this.matches) ?? [];
+    this.recent = feed?.events() ?? [];
+    this.size = feed?.size ?? 0;
+    this.losses = feed?.losses ?? 0;
+    this.dropped = feed?.dropped ?? 0;
+    this.applied = feed?.applied ?? 0;
+    this.unsure = this.chosen?.unsure ?? 0;
   }
 }

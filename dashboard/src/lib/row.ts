@@ -1,13 +1,15 @@
 /** What the feed shows: an event, or a loss at its place. Pure. */
 
-import type { Lane, Place, StreamEvent } from "@steadcast/client";
+import type { Lane } from "@steadcast/client";
+import type { Loss, SeenEvent } from "./contract.js";
 import { hue } from "./format.js";
+import { fieldsOf } from "./seen.js";
 
 export interface EventRow {
   readonly kind: "event";
   /** Counts the rows of this page. */
   readonly serial: number;
-  readonly event: StreamEvent;
+  readonly event: SeenEvent;
   readonly lane: Lane;
   readonly epoch: string;
   /** The event's time in milliseconds; NaN where it is none. */
@@ -19,25 +21,6 @@ export interface EventRow {
   /** Who it belongs to: its session where it names one, else its source. */
   readonly hue: number;
 }
-
-/** Events that could not be shown. */
-export type Loss =
-  /** Retention took the offsets before this page could read them; `maybe`: nobody knows if they held any. */
-  | {
-      readonly kind: "trimmed";
-      readonly lane: Lane;
-      readonly lost: readonly [number, number];
-      readonly maybe: boolean;
-    }
-  /** The log is another one; what was shown of the lane, up to `upto`, was cleared. */
-  | { readonly kind: "reset"; readonly lane: Lane; readonly upto: number | null }
-  /** The page itself failed on the event. */
-  | {
-      readonly kind: "passed_over";
-      readonly lane: Lane;
-      readonly offset: number;
-      readonly id: string;
-    };
 
 export interface LossRow {
   readonly kind: "loss";
@@ -65,24 +48,16 @@ const COMMON = new Set([
 /** Objects whose own name says nothing. */
 const INPUTS = new Set(["tool_input", "tool_response"]);
 
-type Fields = { readonly [name: string]: unknown };
-
-function fields(data: unknown): Fields | null {
-  return typeof data === "object" && data !== null && !Array.isArray(data)
-    ? (data as Fields)
-    : null;
-}
-
 function words(value: unknown): string {
   return typeof value === "string" ? value : (JSON.stringify(value) ?? "");
 }
 
 /** Fields as "name: value", those of an object in it as "name.field: value"; not all of a long one. */
-function pairs(all: Fields, prefix: string): string {
+function pairs(all: { readonly [name: string]: unknown }, prefix: string): string {
   let line = "";
   for (const [name, value] of Object.entries(all)) {
     if (COMMON.has(name)) continue;
-    const inner = prefix === "" ? fields(value) : null;
+    const inner = prefix === "" ? fieldsOf(value) : null;
     const outer = INPUTS.has(name) ? " " : `${name}.`;
     const part = inner ? pairs(inner, outer) : `${prefix.trimStart()}${name}: ${words(value)}`;
     line += `${line && part && " · "}${part}`;
@@ -94,26 +69,24 @@ function pairs(all: Fields, prefix: string): string {
 /** The data in one line of at most 300 characters, without what the row shows anyway. */
 export function summaryOf(data: unknown): string {
   if (data === null || data === undefined) return "";
-  const all = fields(data);
+  const all = fieldsOf(data);
   return (all ? pairs(all, "") : words(data)).slice(0, SUMMARY);
 }
 
 /** Who an event belongs to: its colour is theirs. */
-export function ownerOf({ source, data }: StreamEvent): string {
-  const session = fields(data)?.session_id;
-  return typeof session === "string" && session ? session : source;
+export function ownerOf({ source, session }: SeenEvent): string {
+  return session ?? source;
 }
 
-export function eventRow(serial: number, event: StreamEvent, { lane, epoch }: Place): EventRow {
-  const text = JSON.stringify(event.data) ?? "null";
+export function eventRow(serial: number, event: SeenEvent): EventRow {
   return {
     kind: "event",
     serial,
     event,
-    lane,
-    epoch,
-    time: Date.parse(event.time),
-    text,
+    lane: event.lane,
+    epoch: event.epoch,
+    time: event.publishedAt,
+    text: JSON.stringify(event.data) ?? "null",
     summary: summaryOf(event.data),
     hue: hue(ownerOf(event)),
   };

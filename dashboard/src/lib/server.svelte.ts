@@ -1,23 +1,17 @@
 /** What the server says beside the streams: which streams there are, whether it is ready, whether we may come in. */
 
 import type { Address } from "./address.js";
+import type { Answer, Ask, ServerAccess } from "./contract.js";
 import { parseStreams, problemOf, type Stream } from "./streams.js";
 
 /** Milliseconds between two looks, and while there is no event yet. */
 const POLL = 5_000;
 const POLL_EMPTY = 2_000;
-/** Milliseconds after which a look is given up. */
-const PATIENCE = 4_000;
+/** Milliseconds after which a question is given up. */
+const PATIENCE = 8_000;
 
-interface Answer {
-  readonly status: number;
-  readonly body: unknown;
-}
-
-export class Server {
-  /** Null before the first answer. */
+export class Server implements ServerAccess {
   streams: readonly Stream[] | null = $state.raw(null);
-  /** The server asks for a token. */
   locked = $state(false);
   /** What is wrong with it, in its own words. */
   trouble: string | null = $state(null);
@@ -40,13 +34,8 @@ export class Server {
 
   /** Hand the token over; gives what is wrong, or null. The cookie that comes back can't be read here. */
   async login(token: string): Promise<string | null> {
-    const answer = await this.ask("v1/login", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ token }),
-    });
-    if (!answer) return "The server can't be reached.";
-    if (answer.status >= 300) return problemOf(answer.body, answer.status);
+    const answer = await this.ask("v1/login", { body: { token } });
+    if (!answer.ok) return answer.detail;
     await this.look();
     return null;
   }
@@ -54,35 +43,83 @@ export class Server {
   /** Whether one who shows nothing is refused. */
   async wantsToken(): Promise<boolean> {
     const answer = await this.ask("v1/streams", { credentials: "omit" });
-    return answer?.status === 401;
+    return answer.status === 401;
+  }
+
+  async ask(path: string, options: Ask = {}): Promise<Answer> {
+    const answer = await fetched(`${this.address.base}${path}`, options);
+    if (answer.status === 401 && options.credentials !== "omit") this.locked = true;
+    return answer;
   }
 
   private async look(): Promise<void> {
     clearTimeout(this.timer);
     const [streams, ready] = await Promise.all([this.ask("v1/streams"), this.ask("readyz")]);
-    if (streams) this.take(streams, ready);
+    // Where nobody answers, that is the pill's business.
+    if (streams.status !== 0) this.take(streams, ready);
     clearTimeout(this.timer);
     if (document.visibilityState !== "visible") return;
     const empty = this.streams?.every(({ events }) => events === 0);
     this.timer = setTimeout(() => void this.look(), empty ? POLL_EMPTY : POLL);
   }
 
-  private take(streams: Answer, ready: Answer | null): void {
+  private take(streams: Answer, ready: Answer): void {
     this.locked = streams.status === 401;
-    if (streams.status === 200) this.streams = parseStreams(streams.body);
-    const wrong = [streams, ready].find((answer) => answer && answer.status >= 400);
-    this.trouble = wrong && !this.locked ? problemOf(wrong.body, wrong.status) : null;
+    if (streams.ok) this.streams = parseStreams(streams.body);
+    const wrong = [streams, ready].find((answer) => answer.status >= 400);
+    this.trouble = wrong && !wrong.ok && !this.locked ? wrong.detail : null;
   }
+}
 
-  /** Ask; null where nobody answers, which is the pill's business. */
-  private async ask(path: string, options: RequestInit = {}): Promise<Answer | null> {
-    try {
-      const url = `${this.address.base}${path}`;
-      const response = await fetch(url, { ...options, signal: AbortSignal.timeout(PATIENCE) });
-      const text = await response.text();
-      return { status: response.status, body: text ? JSON.parse(text) : null };
-    } catch {
-      return null;
-    }
+async function fetched(url: string, options: Ask): Promise<Answer> {
+  const { body, headers, method, signal, credentials } = options;
+  const patience = AbortSignal.timeout(PATIENCE);
+  try {
+    const response = await fetch(url, {
+      method: method ?? (body === undefined ? "GET" : "POST"),
+      headers: {
+        ...(body !== undefined && { "Content-Type": "application/json" }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(credentials && { credentials }),
+      signal: signal ? AbortSignal.any([signal, patience]) : patience,
+    });
+    return answered(response.status, await response.text());
+  } catch {
+    return {
+      ok: false,
+      status: 0,
+      code: "unreachable",
+      detail: AWAY,
+      temporary: true,
+      problem: null,
+    };
+  }
+}
+
+const AWAY = "The server can't be reached.";
+
+function answered(status: number, text: string): Answer {
+  const body = parsed(text);
+  if (status < 400) return { ok: true, status, body };
+  const { code, temporary } = (body ?? {}) as { code?: unknown; temporary?: unknown };
+  return {
+    ok: false,
+    status,
+    code: typeof code === "string" ? code : "",
+    detail: problemOf(body, status),
+    temporary: temporary === true,
+    problem: body,
+  };
+}
+
+/** What isn't JSON (a proxy's page of its own) is handed on as text. */
+function parsed(text: string): unknown {
+  if (text === "") return null;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
   }
 }

@@ -1,0 +1,50 @@
+/** Where the page is: its address, as state. */
+
+import type { Change, Filter, Navigation, ViewName } from "./contract.js";
+import { changed, type Query, readQuery, writeQuery } from "./query.js";
+
+/** Browsers refuse an address that changes with every key of a fast typist; in milliseconds. */
+const TYPING = 300;
+
+export class PageNavigation implements Navigation {
+  private query: Query = $state.raw(readQuery(location.search));
+  private typing: ReturnType<typeof setTimeout> | undefined;
+
+  get view(): ViewName {
+    return this.query.view;
+  }
+
+  get stream(): string | null {
+    return this.query.stream;
+  }
+
+  get filter(): Filter {
+    return this.query.filter;
+  }
+
+  param(name: string): string | null {
+    return this.query.params[name] ?? null;
+  }
+
+  href(change: Change): string {
+    return writeQuery(changed(this.query, change)) || location.pathname;
+  }
+
+  go(change: Change, how: "push" | "replace" = "push"): void {
+    const before = writeQuery(this.query);
+    this.query = changed(this.query, change);
+    clearTimeout(this.typing);
+    if (how === "replace") this.typing = setTimeout(() => this.write(), TYPING);
+    else if (writeQuery(this.query) !== before) history.pushState(null, "", this.href({}));
+  }
+
+  /** Read the address anew: somebody went back or forward. */
+  back(): void {
+    clearTimeout(this.typing);
+    this.query = readQuery(location.search);
+  }
+
+  private write(): void {
+    history.replaceState(null, "", this.href({}));
+  }
+}

@@ -1,0 +1,70 @@
+/** An event with what this page knows of it. Pure. */
+
+import type { Lane, Place, StreamEvent } from "@steadcast/client";
+import type { SeenEvent } from "./contract.js";
+
+type Fields = { readonly [name: string]: unknown };
+
+/** The value as an object with fields, or null. */
+export function fieldsOf(value: unknown): Fields | null {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Fields)
+    : null;
+}
+
+/** A field that is a text with something in it, or null. */
+export function textOf(fields: Fields | null, name: string): string | null {
+  const value = fields?.[name];
+  return typeof value === "string" && value !== "" ? value : null;
+}
+
+/** A class, so that what is asked of few events is found when it is asked. */
+class Seen implements SeenEvent {
+  shownAt = 0;
+  readonly offset: number;
+  readonly id: string;
+  readonly source: string;
+  readonly type: string;
+  readonly time: string;
+  readonly priority: Lane;
+  declare readonly subject?: string;
+  readonly data: unknown;
+  readonly stream: string;
+  readonly lane: Lane;
+  readonly epoch: string;
+
+  constructor(
+    event: StreamEvent,
+    place: Place,
+    readonly arrivedAt: number,
+  ) {
+    this.offset = event.offset;
+    this.id = event.id;
+    this.source = event.source;
+    this.type = event.type;
+    this.time = event.time;
+    this.priority = event.priority;
+    if (typeof event.subject === "string") this.subject = event.subject;
+    this.data = event.data;
+    this.stream = place.stream;
+    this.lane = place.lane;
+    this.epoch = place.epoch;
+  }
+
+  get publishedAt(): number {
+    return Date.parse(this.time);
+  }
+
+  get session(): string | null {
+    return textOf(fieldsOf(this.data), "session_id");
+  }
+
+  get agent(): string | null {
+    return textOf(fieldsOf(this.data), "agent_id");
+  }
+}
+
+/** Take an event in; `arrivedAt` is Unix time in milliseconds. */
+export function seen(event: StreamEvent, place: Place, arrivedAt: number): SeenEvent {
+  return new Seen(event, place, arrivedAt);
+}
