@@ -256,3 +256,36 @@ async def test_the_last_n_are_counted_per_lane(hub: Hub) -> None:
 async def test_heads_are_told_for_streams_that_hold_nothing(hub: Hub) -> None:
     heads = await hub.heads(["nothing"])
     assert heads["nothing"]["normal"].offset == 0
+
+
+async def test_sessions_at_the_same_cursor_share_the_reads_and_the_frames(
+    hub: Hub, engine: FaultyEngine
+) -> None:
+    await fill(hub, 0, 1_000)
+    before = hub.counts["pages_read"]
+    listeners = [Listener(hub) for _ in range(50)]
+    await asyncio.gather(*(each.join(None) for each in listeners))
+    for each in listeners:
+        await until(lambda each=each: len(each.offsets()) == 1_000)  # type: ignore[misc]
+        assert each.offsets() == list(range(1, 1_001))
+    frames = {id(frame) for each in listeners for frame in each.frames}
+    assert len(frames) == len(listeners[0].frames) == 4
+    # Both lanes, and each page once, however many wait for it.
+    assert hub.counts["pages_read"] - before <= 6
+    assert hub.counts["pages_served"] >= 50 * 4
+
+
+async def test_live_sessions_go_on_while_many_replay(hub: Hub) -> None:
+    await fill(hub, 0, 3_000)
+    live = Listener(hub)
+    await live.join()
+    replaying = [Listener(hub) for _ in range(100)]
+    joins = [asyncio.create_task(each.join(None)) for each in replaying]
+    await until(lambda: replaying[0].frames)
+    await hub.append("s", [event(9_000)])
+    while not live.frames:
+        await asyncio.sleep(0)
+    assert sum(len(each.offsets()) for each in replaying) < 100 * 3_000
+    await asyncio.gather(*joins)
+    for each in replaying:
+        await until(lambda each=each: each.offsets() == list(range(1, 3_002)))  # type: ignore[misc]

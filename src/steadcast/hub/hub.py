@@ -206,6 +206,7 @@ class Hub:
             "connections": len(self._sessions),
             "sessions": {state.value: states[state.value] for state in State if state is not State.CLOSED},
             "groups": len(self._groups),
+            "pages_bytes": self._replay.pages.size,
             "counts": dict(self.counts),
         }
 
@@ -270,8 +271,9 @@ class Hub:
                 log.warning("the engine didn't answer", job=job.__name__.strip("_"), code=error.code)
 
     def _sweep(self) -> None:
-        """Disconnect clients whose acks are overdue."""
+        """Let go of old pages, and disconnect clients whose acks are overdue."""
         now = self._clock()
+        self._replay.pages.forget_old(now)
         for conn, by_stream in list(self._sessions.items()):
             if any(session.overdue(now, self._timing.ack_overdue) for session in by_stream.values()):
                 self.counts["ack_overdue"] += 1

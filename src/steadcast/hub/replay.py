@@ -6,15 +6,14 @@ A flow joins in the same step in which its page was written: there is no await b
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from steadcast.core.paging import cut
 from steadcast.errors import PositionLost, SteadcastError
-from steadcast.event import LANES, Batch, Lane
-from steadcast.hub.frame import Frame
+from steadcast.event import LANES, Lane
+from steadcast.hub.pages import Page, Pages, Place
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -28,26 +27,33 @@ log = structlog.get_logger("steadcast.hub")
 
 READERS: Final = 4
 """Pages that are read at the same time."""
+SHARE: Final = 32
+"""So many flows are written a page in one go; then the live ones have their turn."""
 RETRY_READ: Final = 0.5
 """Seconds until a page is read again after the engine failed to give it."""
 
 
 class Replay:
-    """The pages that are wanted, and those who read them: critical lanes first, then in turn."""
+    """The pages that are wanted, and those who read them: critical lanes first, then in turn.
+
+    Who wants the same page waits for the same read.
+    """
 
     def __init__(
         self, engine: Engine, groups: Groups, counts: Counter[str], clock: Callable[[], float]
     ) -> None:
         """Read from `engine`; `clock` gives monotonic seconds."""
+        self.pages = Pages(counts)
         self._engine = engine
         self._groups = groups
         self._counts = counts
         self._clock = clock
-        self._wanted: dict[Lane, deque[Flow]] = {lane: deque() for lane in LANES}  # bounded by the flows
+        self._wanted: dict[Lane, OrderedDict[Place, list[Flow]]] = {lane: OrderedDict() for lane in LANES}
+        self._reading: dict[Place, list[Flow]] = {}
         self._work = asyncio.Semaphore(0)
 
     def pump(self, flow: Flow) -> None:
-        """Do the next thing for a replaying flow: join, wait for the group, or read a page."""
+        """Do the next thing for a replaying flow: join, wait for the group, or want a page."""
         if not flow.wants_page:
             return
         group = self._groups.of(flow)
@@ -57,7 +63,15 @@ class Replay:
             self._groups.wait(flow)
             return
         flow.reading = True
-        self._wanted[flow.lane].append(flow)
+        self._want(flow)
+
+    def _want(self, flow: Flow) -> None:
+        place = Place(flow.session.stream, flow.lane, flow.epoch, flow.sent, flow.page_limit)
+        together = self._reading.get(place) or self._wanted[flow.lane].get(place)
+        if together is not None:
+            together.append(flow)
+            return
+        self._wanted[flow.lane][place] = [flow]
         self._work.release()
 
     async def read_pages(self) -> None:
@@ -65,41 +79,65 @@ class Replay:
         while True:
             await self._work.acquire()
             lane = next(lane for lane in LANES if self._wanted[lane])
-            await self._read_page(self._wanted[lane].popleft())
+            place, flows = self._wanted[lane].popitem(last=False)
+            await self._serve(place, flows)
 
-    async def _read_page(self, flow: Flow) -> None:
-        stream = flow.session.stream
-        try:
-            page = await self._engine.read(stream, flow.lane, flow.sent, flow.page_limit)
-        except PositionLost as error:
-            self._counts["overtaken"] += 1
-            flow.skip(error.epoch, error.lost[1] if error.lost else 0)
-            self._again(flow)
-        except SteadcastError as error:
-            self._counts["reads_failed"] += 1
-            log.warning("reading the log failed", stream=stream, lane=str(flow.lane), code=error.code)
-            asyncio.get_running_loop().call_later(RETRY_READ, self._again, flow)
-        else:
+    async def _serve(self, place: Place, flows: list[Flow]) -> None:
+        """Give the page at a place to everybody who waits for it."""
+        page = self.pages.get(place, self._clock())
+        if page is None:
+            self._reading[place] = flows
+            try:
+                batch = await self._engine.read(place.stream, place.lane, place.after, place.limit)
+            except PositionLost as error:
+                self._overtaken(flows, error)
+                return
+            except SteadcastError as error:
+                self._failed(place, flows, error)
+                return
+            finally:
+                del self._reading[place]
+            page = self.pages.keep(place, batch, self._clock())
+            self._counts["pages_read"] += 1
+        self._counts["pages_served"] += len(flows)
+        for number, flow in enumerate(flows, start=1):
             flow.reading = False
             self._write_page(flow, page)
+            if number % SHARE == 0:
+                await asyncio.sleep(0)  # those who are live come in between
+        await asyncio.sleep(0)
+
+    def _overtaken(self, flows: list[Flow], error: PositionLost) -> None:
+        self._counts["overtaken"] += len(flows)
+        for flow in flows:
+            flow.skip(error.epoch, error.lost[1] if error.lost else 0)
+            self._again(flow)
+
+    def _failed(self, place: Place, flows: list[Flow], error: SteadcastError) -> None:
+        self._counts["reads_failed"] += 1
+        log.warning("reading the log failed", stream=place.stream, lane=str(place.lane), code=error.code)
+        loop = asyncio.get_running_loop()
+        for flow in flows:
+            loop.call_later(RETRY_READ, self._again, flow)
 
     def _again(self, flow: Flow) -> None:
         flow.reading = False
         self.pump(flow)
 
-    def _write_page(self, flow: Flow, page: Batch) -> None:
+    def _write_page(self, flow: Flow, page: Page) -> None:
         """Write a page, cut at the group's position, and join in the same step where it ends there."""
         if not flow.wants_page:
             return
         group = self._groups.of(flow)
-        page = cut(page, group.position) if page.epoch == group.epoch else page
-        if page.upto <= flow.sent and page.epoch == flow.epoch:
+        batch = page.batch
+        frame = page.frame(group.position if batch.epoch == group.epoch else batch.upto)
+        batch = frame.batch
+        if batch.upto <= flow.sent and batch.epoch == flow.epoch:
             self._stand(flow, group)
             return
-        frame = Frame(page)
         flow.session.owner.write(frame)
-        flow.wrote(self._clock(), page.epoch, page.upto, len(page.events), frame.size)
-        self._counts["replayed"] += len(page.events)
+        flow.wrote(self._clock(), batch.epoch, batch.upto, len(batch.events), frame.size)
+        self._counts["replayed"] += len(batch.events)
         self.pump(flow)
 
     def _stand(self, flow: Flow, group: Group) -> None:
