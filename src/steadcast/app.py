@@ -11,6 +11,7 @@ import socketio
 import structlog
 
 from steadcast import wire
+from steadcast.announce import Announcements
 from steadcast.client.ids import mint_id
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
@@ -102,10 +103,12 @@ class Steadcast:
             if isinstance(self._given, str)
             else self._given
         )
+        self.announcements = Announcements(self.engine, now=now_text)
         self.hub = Hub(
             self.engine,
             window=Window(self.settings.window_events, self.settings.window_bytes),
             timing=Timing(ack_overdue=self.settings.ack_overdue, trim_every=self.settings.trim_interval),
+            saw=self.announcements.saw,
         )
         self.dead = DeadEvents(self.engine, path=self._dead_file())
         self.broadcaster = SocketIOEventBroadcaster(
@@ -114,6 +117,7 @@ class Steadcast:
             queue=_retry_queue(self.settings),
             dead=self.dead,
         )
+        self.announcements.append = self.broadcaster.append_once
         self.connections = ConnectionEventHandler(
             self.hub,
             ping_interval=self.settings.ping_interval,
@@ -155,6 +159,7 @@ class Steadcast:
                 await self.dead.start()
                 self.broadcaster.start()
                 self.connections.start()
+                self.announcements.start()
                 self._started = True
 
     async def _open_engine(self) -> None:
@@ -169,6 +174,7 @@ class Steadcast:
         """End: tasks, and the engine where it was opened here."""
         if self._started:
             self._started = False
+            await self.announcements.aclose()
             await self.broadcaster.aclose()
             await self.connections.aclose()
             await self.hub.aclose()
@@ -270,6 +276,7 @@ class Steadcast:
             token=settings.token,
             base_path=settings.base_path,
             allowed_hosts=tuple(settings.allowed_hosts),
+            connections=self.connections,
             dead=self.dead,
             limits=Limits(handler_timeout=settings.handler_timeout),
             publish=self.broadcaster.append_once,
@@ -321,6 +328,7 @@ class Steadcast:
             "handlers": self.timeouts.counts.statistics(),
             "emissions": self.transport.emissions_statistics(),
             "broadcaster": self.broadcaster.statistics(),
+            "announcements": dict(self.announcements.counts),
             # As numbers too, since metrics have no texts: 1 for the state that the breaker is in.
             "breaker": {state.name.lower(): int(state is breaker) for state in State},
         }

@@ -13,7 +13,7 @@ SteadcastError              (its own code: unreachable)
 │                           forbidden, token_expired, wrong_host, wrong_origin
 ├── RateLimited             over a rate (retry_after): rate_limited
 ├── Unavailable             away for now; a retry can help (retry_after): unavailable, not_ready,
-│   │                       ack_overdue and stale (the client is disconnected and may come back)
+│   │                       ack_overdue, stale and disconnected (the client may come back)
 │   ├── EngineUnavailable   the engine is away, locked, full, read-only: engine_unavailable,
 │   │                       engine_locked, engine_full, engine_readonly
 │   ├── BreakerOpen         the circuit breaker refuses for now: breaker_open

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from steadcast.errors import SteadcastError
-from steadcast.http import access, dead, ingest, reads, sse, status
+from steadcast.http import access, clients, dead, ingest, reads, sse, status
 from steadcast.http.dashboard import Dashboard
 from steadcast.http.edge import Edge
 from steadcast.http.problems import on_error, on_http_exception
@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 
 
 class Endpoint(NamedTuple):
-    """One method of one path; `open` ones ask for no token. `handler` raises errors of the tree."""
+    """One method of one path. `handler` raises errors of the tree.
+
+    `open` ones ask for no token; `admin` ones show or change how the server treats others, and are for
+    whoever runs it.
+    """
 
     method: str
     path: str
     handler: Handler
     open: bool = False
+    admin: bool = False
 
 
 ENDPOINTS: Final = (
@@ -43,9 +48,12 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/streams", reads.streams),
     Endpoint("POST", "/v1/hooks/claude", ingest.claude_hook),
     Endpoint("POST", "/api/events", ingest.mpm),
-    Endpoint("GET", "/v1/dead", dead.listing),
-    Endpoint("POST", "/v1/dead/{id}/redrive", dead.redrive),
-    Endpoint("DELETE", "/v1/dead/{id}", dead.drop),
+    Endpoint("GET", "/v1/clients", clients.listing, admin=True),
+    Endpoint("POST", "/v1/clients/{id}/ping", clients.ping, admin=True),
+    Endpoint("POST", "/v1/clients/{id}/disconnect", clients.disconnect, admin=True),
+    Endpoint("GET", "/v1/dead", dead.listing, admin=True),
+    Endpoint("POST", "/v1/dead/{id}/redrive", dead.redrive, admin=True),
+    Endpoint("DELETE", "/v1/dead/{id}", dead.drop, admin=True),
     Endpoint("POST", "/v1/login", access.login, open=True),
     Endpoint("POST", "/v1/logout", access.logout, open=True),
     Endpoint("GET", "/v1/stats", status.stats),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
+    from steadcast.http.clients import Connections
     from steadcast.http.dead import DeadStore
     from steadcast.hub import Hub
 
@@ -61,6 +62,7 @@ class Limits:
 class Context:
     """The surroundings of the HTTP routes.
 
+    `connections` knows the connected clients, where there can be some;
     `dead` keeps the dead events, where somebody does;
     `publish` appends events and answers with their receipts, the hub's `append` where it is None;
     `ready` lists in words what keeps the server from serving, where it is None an append is probed;
@@ -79,6 +81,7 @@ class Context:
     server_url: str | None = None
     limits: Limits = field(default_factory=Limits)
     publish: Publish | None = None
+    connections: Connections | None = None
     dead: DeadStore | None = None
     ready: Ready | None = None
     stats: Stats = field(default=dict[str, object])

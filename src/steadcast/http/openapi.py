@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from steadcast.event import Receipt  # noqa: TC001 - msgspec reads the annotations at run time
+from steadcast.http.clients import LISTED, ClientListing, Pinged
 from steadcast.http.dead import DeadListing, Redriven
 from steadcast.http.problems import MEDIA_TYPE as PROBLEM
 from steadcast.http.reads import NDJSON, Page, Streams
@@ -80,7 +81,7 @@ _STREAM: Final[Spec] = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
 }
-_DEAD: Final[Spec] = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_ID: Final[Spec] = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _CE_ID: Final[Spec] = {
     "name": "ce-id",
     "in": "header",
@@ -98,7 +99,7 @@ _WORDS: Final = {
     "400": "Something in the request is not valid; `code` and `field` say what.",
     "401": "The token is missing or wrong.",
     "403": "A page of another origin may not do this.",
-    "404": "There is no dead event with this id.",
+    "404": "There is none with this id.",
     "408": "The body did not come in time.",
     "409": "The id was used for another event (`id_conflict`).",
     "410": "The position can't be read: `trimmed` with the range `lost`, or `reset` with the new epoch.",
@@ -139,10 +140,18 @@ def _paths() -> Spec:
         "/v1/streams/{stream}/events": {"parameters": [_STREAM], "post": _publish(), "get": _page()},
         "/v1/streams/{stream}/sse": {"parameters": [_STREAM], "get": _feed()},
         "/v1/streams": {"get": _read("The streams: heads, sizes, retention", _ref(JSON, "Streams"))},
+        "/v1/clients": {"get": _clients()},
+        "/v1/clients/{id}/ping": {"parameters": [_ID], "post": _ping()},
+        "/v1/clients/{id}/disconnect": {
+            "parameters": [_ID],
+            "post": _operation(
+                "Disconnect a client, which may come back", {"204": "It is told to go."}, *_CLIENT_ERRORS
+            ),
+        },
         "/v1/dead": {"get": _read("What was given up after its retries", _ref(JSON, "DeadListing"))},
-        "/v1/dead/{id}/redrive": {"parameters": [_DEAD], "post": _redrive()},
+        "/v1/dead/{id}/redrive": {"parameters": [_ID], "post": _redrive()},
         "/v1/dead/{id}": {
-            "parameters": [_DEAD],
+            "parameters": [_ID],
             "delete": _operation("Forget a dead event", {"204": "It is gone."}, *_DEAD_ERRORS),
         },
         "/v1/hooks/claude": {"post": _hook()},
@@ -243,6 +252,27 @@ def _redrive() -> Spec:
     return _operation("Append a dead event to its stream again", answers, *_DEAD_ERRORS)
 
 
+def _clients() -> Spec:
+    limit = {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 2**53 - 1,
+        "description": f"At most {LISTED} are given.",
+    }
+    return _read(
+        "The connected clients, and how far each is",
+        _ref(JSON, "ClientListing"),
+        "400",
+        parameters=[_query("limit", limit)],
+    )
+
+
+def _ping() -> Spec:
+    answers = {"200": ("The pong came, or none did in three seconds.", _ref(JSON, "Pinged"))}
+    return _operation("Ping a client now", answers, *_CLIENT_ERRORS, "503")
+
+
+_CLIENT_ERRORS: Final = ("400", "401", "403", "404")
 _DEAD_ERRORS: Final = ("400", "401", "403", "404", "409", "503")
 _INGEST: Final = ("400", "401", "403", "408", "409", "413", "415", "429", "503")
 
@@ -293,7 +323,8 @@ def _error(status: str) -> Spec:
 
 def _schemas() -> Spec:
     _, schemas = msgspec.json.schema_components(
-        [Page, Streams, Results, DeadListing, Redriven, Problem], ref_template="#/components/schemas/{name}"
+        [Page, Streams, Results, ClientListing, Pinged, DeadListing, Redriven, Problem],
+        ref_template="#/components/schemas/{name}",
     )
     return {"Event": _EVENT, **schemas}
 

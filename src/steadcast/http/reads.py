@@ -83,7 +83,7 @@ async def page(context: Context, request: Request) -> Response:
     stream = check_stream(request.path_params["stream"])
     query = request.query_params
     lane = parse_lane(query.get("lane", "normal"))
-    limit = _parse_limit(query.get("limit"))
+    limit = parse_limit(query.get("limit"), PAGE_EVENTS, f"a page has at most {PAGE_EVENTS} events")
     after = query.get("after")
     if after is not None and "from" in query:
         raise InvalidRequest("a page begins behind `after` or at `from`, not both", field="from")
@@ -127,6 +127,15 @@ def parse_lane(text: str) -> Lane:
     return Lane(text)
 
 
+def parse_limit(text: str | None, most: int, words: str) -> int:
+    """Turn `limit` into a number, at most and by default `most`; raises `InvalidRequest` with `words`."""
+    if text is None:
+        return most
+    if not (text.isascii() and text.isdigit() and 0 < len(text) <= _LONGEST_OFFSET and int(text) > 0):
+        raise InvalidRequest(f"limit is a whole number from 1; {words}", field="limit")
+    return min(int(text), most)
+
+
 def parse_position(text: str, field: str = "after") -> Cursor:
     """Turn `EPOCH:OFFSET` into a cursor; raises `InvalidRequest`."""
     epoch, _, offset = text.partition(":")
@@ -148,16 +157,6 @@ def parse_from(text: str) -> int | None:
     if text not in {"start", "end"}:
         raise InvalidRequest("from is start, end or last:N", field="from")
     return check_from(text)
-
-
-def _parse_limit(text: str | None) -> int:
-    if text is None:
-        return PAGE_EVENTS
-    if not (text.isascii() and text.isdigit() and 0 < len(text) <= _LONGEST_OFFSET and int(text) > 0):
-        raise InvalidRequest(
-            f"limit is a whole number from 1; a page has at most {PAGE_EVENTS} events", field="limit"
-        )
-    return min(int(text), PAGE_EVENTS)
 
 
 async def _read_behind(context: Context, stream: str, lane: Lane, after: Cursor, limit: int) -> Batch:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from steadcast.engines.base import Engine, LaneState
-    from steadcast.event import Event, Receipt
+    from steadcast.event import Batch, Event, Receipt
     from steadcast.hub.frame import Connection
     from steadcast.wire import Ack, LaneAnswer, Subscribe
 
@@ -53,12 +53,17 @@ class Hub:
         clock: Callable[[], float] | None = None,
         window: Window | None = None,
         timing: Timing | None = None,
+        saw: Callable[[Batch | None], None] | None = None,
     ) -> None:
-        """Stand ready; `start` begins the work. `clock` gives monotonic seconds, the loop's by default."""
+        """Stand ready; `start` begins the work.
+
+        `clock` gives monotonic seconds, the loop's by default; `saw` is given every batch of the watch,
+        and None where the watch begins anew.
+        """
         self.engine = engine
         self.counts: Counter[str] = Counter()
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
-        self._window = window or Window()
+        self.window = window or Window()
         self._timing = timing or Timing()
         self._sessions: dict[Connection, dict[str, Session]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,6 +76,7 @@ class Hub:
             self.counts,
             self._clock,
             behind_limit=self._timing.behind_limit,
+            saw=saw,
         )
 
     # Life
@@ -250,7 +256,7 @@ class Hub:
 
     def _session(self, conn: Connection, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
         cursors = {lane: Cursor(a.cursor.epoch, a.cursor.offset) for lane, a in answers.items()}
-        session = Session(stream, cursors, self._window, conn)
+        session = Session(stream, cursors, self.window, conn)
         self._sessions[conn][stream] = session
         self._groups.hold(stream)
         for answer in answers.values():

@@ -37,14 +37,19 @@ class Live:
         clock: Callable[[], float],
         *,
         behind_limit: float,
+        saw: Callable[[Batch | None], None] | None = None,
     ) -> None:
-        """Follow `engine`; a group may stay `behind_limit` seconds behind its head. `clock` is monotonic."""
+        """Follow `engine`; a group may stay `behind_limit` seconds behind its head. `clock` is monotonic.
+
+        `saw` is given every batch of the watch, and None where the watch begins anew.
+        """
         self._engine = engine
         self._groups = groups
         self._replay = replay
         self._counts = counts
         self._clock = clock
         self._behind_limit = behind_limit
+        self._saw = saw or (lambda _: None)
         self._watch: asyncio.Task[None] | None = None
         self._behind: dict[Group, tuple[int, float]] = {}
 
@@ -63,7 +68,10 @@ class Live:
     async def _follow(self) -> None:
         while True:
             try:
-                async for batch in self._engine.watch():
+                watch = self._engine.watch()
+                self._saw(None)
+                async for batch in watch:
+                    self._saw(batch)
                     self._take(batch)
             except SteadcastError as error:
                 log.warning("following the engine failed", code=error.code)

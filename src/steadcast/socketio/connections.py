@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -34,6 +34,14 @@ class _Record(msgspec.Struct):
     failures: int = 0
 
 
+class _Asked(NamedTuple):
+    """A ping of its own that somebody waits for: its `time`, when it was sent, and its round trip to come."""
+
+    wall: float
+    at: float
+    round_trip: asyncio.Future[float | None]
+
+
 class ConnectionEventHandler:
     """Pings every client, cleans up those that no longer answer, and keeps each one's figures."""
 
@@ -59,6 +67,7 @@ class ConnectionEventHandler:
         self._known: OrderedDict[str, _Record] = OrderedDict()
         self._pings: dict[float, float] = {}
         self._told: dict[str, Any] = {}
+        self._asked: dict[str, _Asked] = {}  # bounded by the clients: one ping each is waited for
         self._tasks: list[asyncio.Task[None]] = []
 
     # Life
@@ -100,6 +109,8 @@ class ConnectionEventHandler:
         """Forget a connection; returns its client where there was one."""
         self._health.pop(sid, None)
         self._records.pop(sid, None)
+        if sid in self._asked:
+            self._answer_ping(sid, self._asked[sid], None)
         client = self._clients.pop(sid, None)
         self.counts["disconnects"] += client is not None
         return client
@@ -129,7 +140,13 @@ class ConnectionEventHandler:
             return
         told = payload.get("time") if isinstance(payload, dict) else None
         sent_at = self._pings.get(told) if isinstance(told, (int, float)) else None
+        asked = self._asked.get(client.id)
+        answered = asked is not None and told == asked.wall
+        if asked is not None and answered:
+            sent_at = asked.at
         health.ponged(self._clock(), sent_at=sent_at)
+        if asked is not None and answered:
+            self._answer_ping(client.id, asked, health.round_trip)
         self.counts["pongs"] += 1
 
     def failed(self, client: Client) -> None:
@@ -159,6 +176,34 @@ class ConnectionEventHandler:
         self.counts["pings_failed"] += failed
         self._tell(f"🏓 Sent pings to {sent} clients, {failed} failed")
         return sent, failed
+
+    async def ping(self, client: Client, patience: float) -> float | None:
+        """Ping one client now; returns its round trip, or None where no pong comes within `patience` seconds.
+
+        Who asks while a ping of that client is under way is answered with that one. A plain Socket.IO client
+        gives no pong, and isn't judged by it.
+        """
+        asked = self._asked.get(client.id)
+        if asked is None:
+            asked = _Asked(time.time(), self._clock(), asyncio.get_running_loop().create_future())
+            self._asked[client.id] = asked
+            heads = {
+                stream: self._told[stream] for stream in self._hub.sessions(client) if stream in self._told
+            }
+            if await client.send("ping", {"time": asked.wall, "heads": heads}):
+                self._pinged(client, asked.at)
+                later = asyncio.get_running_loop().call_later
+                later(patience, self._answer_ping, client.id, asked, None)
+            else:
+                self._answer_ping(client.id, asked, None)
+        return await asyncio.shield(asked.round_trip)
+
+    def _answer_ping(self, sid: str, asked: _Asked, round_trip: float | None) -> None:
+        """Answer those who wait for a ping of its own, once."""
+        if self._asked.get(sid) is asked:
+            del self._asked[sid]
+        if not asked.round_trip.done():
+            asked.round_trip.set_result(round_trip)
 
     def clean_up(self) -> int:
         """Disconnect every stale client; returns how many there were."""
@@ -193,6 +238,7 @@ class ConnectionEventHandler:
             "sid": client.id,
             "client_id": client.client_id,
             "transport": client.transport,
+            "leaving": client.kicked,
             "uptime": round(health.uptime(self._clock()), 3),
             "reconnects": record.connects - 1,
             "failures": record.failures,
@@ -205,6 +251,7 @@ class ConnectionEventHandler:
                         "position": [flow.epoch, flow.position],
                         "acked": flow.acked,
                         "unacked": flow.unacked[0],
+                        "unacked_bytes": flow.unacked[1],
                         "lag": self._lag(stream, flow),
                     }
                     for lane, flow in session.flows.items()
