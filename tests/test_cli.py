@@ -23,7 +23,7 @@ from tests.support.command import Commands, Result
 from tests.support.server import BIN, Server, free_port, wait_until
 
 RIGHT: dict[str, Any] = {"STEADCAST_TOKEN": "right"}
-SERVER = "uvicorn socketio engineio starlette aiohttp pydantic_settings apsw structlog prometheus_client"
+SERVER = "uvicorn socketio engineio starlette aiohttp apsw structlog prometheus_client"
 Within = Callable[..., Result]
 POSITION = re.compile(r"(critical|normal):([A-Za-z0-9_-]+):(\d+)  (\S+)(  duplicate)?")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import ValidationError
 
-from steadcast.config import Settings, load
+from steadcast.config import Settings, default_of, load
+from steadcast.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,39 @@ def test_timeouts_by_handler_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     "bad", [{"port": 70_000}, {"window_events": 0}, {"log_format": "xml"}, {"unknown": 1}]
 )
-def test_a_setting_that_is_none_is_refused(bad: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        Settings(**bad)  # type: ignore[arg-type]
+def test_a_setting_that_is_none_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load(**bad)
+    assert list(caught.value.wrong) == list(bad)
+
+
+def test_an_application_is_refused_too() -> None:
+    with pytest.raises(InvalidSettings, match="port: expected int <= 65535; max_retries: expected int >= 1"):
+        Settings(port=70_000, max_retries=0)
+
+
+def test_an_application_sets_some_and_the_environment_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEADCAST_TOKEN", "of the environment")
+    monkeypatch.setenv("STEADCAST_ALLOWED_HOSTS", '["steadcast.example"]')
+    settings = Settings(handler_timeout=None)
+    assert (settings.handler_timeout, settings.token) == (None, "of the environment")
+    assert settings.allowed_hosts == ["steadcast.example"]
+
+
+def test_what_comes_as_text_becomes_what_it_must_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STEADCAST_RETRY_DELAY", "1e-1")
+    monkeypatch.setenv("STEADCAST_HANDLER_TIMEOUT", "null")
+    monkeypatch.setenv("STEADCAST_DEAD_FILE", str(tmp_path))
+    settings = Settings()
+    assert (settings.retry_delay, settings.handler_timeout, settings.dead_file) == (0.1, None, tmp_path)
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEADCAST_PORT", "")
+    monkeypatch.setenv("STEADCAST_TOKEN", "")
+    assert (Settings().port, Settings().token) == (default_of("port"), None)
+
+
+def test_two_settings_share_no_list() -> None:
+    Settings().allowed_hosts.append("else.example")
+    assert Settings().allowed_hosts == []

@@ -108,7 +108,6 @@ def test_everything_that_isnt_well_has_an_advice(server: Server, monkeypatch: py
 def test_wrong_settings_and_variables_that_are_none_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEADCAST_PORT", "x")
     monkeypatch.setenv("STEADCAST_PROT", "1")
-    monkeypatch.setenv("STEADCAST_HANDLER_TIMEOUTS__SLOW", "9")
     wrong, unknown = found("settings", examine(NOBODY))
     assert (wrong.state, wrong.told[:6]) == ("problem", "port: ")
     assert (unknown.state, "STEADCAST_PROT" in unknown.told) == ("warning", True)

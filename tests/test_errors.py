@@ -8,7 +8,13 @@ import re
 import pytest
 
 from steadcast import errors
-from steadcast.errors import EngineUnavailable, InvalidEvent, PositionLost, RateLimited, SteadcastError
+from steadcast.errors import (
+    EngineUnavailable,
+    InvalidEvent,
+    PositionLost,
+    RateLimited,
+    SteadcastError,
+)
 
 TREE = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SteadcastError)]
 

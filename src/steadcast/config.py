@@ -2,87 +2,166 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import Any, ClassVar
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import Field
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+import msgspec
+from msgspec import Meta
+
+from steadcast.errors import InvalidSettings
+
+PREFIX: Final = "STEADCAST_"
+"""What the names of environment variables begin with."""
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Above0 = Annotated[float, Meta(gt=0)]
+AtLeast1 = Annotated[int, Meta(ge=1)]
 
 
-class Settings(BaseSettings):
-    """Everything that can be set; times are in seconds, sizes in bytes."""
+class _FromText(NamedTuple):
+    """What the environment said, until it is known of which type it must be."""
 
-    toml_file: ClassVar[Path | None] = None
-    model_config = SettingsConfigDict(env_prefix="STEADCAST_", env_nested_delimiter="__", extra="forbid")
+    text: str
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8765, ge=0, le=65535)
-    base_path: str = ""
-    engine: str = "sqlite:///steadcast.db"
-    token: str | None = None
-    allowed_hosts: list[str] = []
-    server_url: str | None = None
-    dead_file: Path | None = None
-    certfile: Path | None = None
-    keyfile: Path | None = None
-    node: str | None = None
-    log_format: str = Field(default="text", pattern="^(text|json)$")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
-    retention_age: float = Field(default=7 * 24 * 3600.0, gt=0)
-    retention_events: int = Field(default=1_000_000, gt=0)
-    retention_bytes: int = Field(default=2 * 1024**3, gt=0)
+class Default:
+    """Makes a field's value where none is given: the environment's, else the default."""
 
-    trim_interval: float = Field(default=30.0, gt=0)
+    def __init__(self, value: Any) -> None:
+        """Have `value` as the default."""
+        self.value = value
+        self.name = ""
 
-    window_events: int = Field(default=1_024, gt=0)
-    window_bytes: int = Field(default=1024 * 1024, gt=0)
-    ack_overdue: float = Field(default=40.0, gt=0)
+    def __call__(self) -> Any:
+        """Give the environment's text or the default; an empty variable counts as none."""
+        text = os.environ.get(variable(self.name))
+        return _FromText(text) if text else self.value
 
-    ping_interval: float = Field(default=30.0, gt=0)
-    ping_timeout: float = Field(default=10.0, gt=0)
-    stale_check_interval: float = Field(default=60.0, gt=0)
 
-    handler_timeout: float | None = Field(default=5.0, gt=0)
-    handler_timeouts: dict[str, float | None] = {}
+def _default(value: Any) -> Any:
+    return msgspec.field(default_factory=Default(value))
 
-    retry_interval: float = Field(default=2.0, gt=0)
-    max_retries: int = Field(default=3, ge=1)
-    retry_delay: float = Field(default=1.0, gt=0)
-    retry_delay_max: float = Field(default=8.0, gt=0)
-    retry_age_limit: float = Field(default=30.0, gt=0)
-    retry_queue_size: int = Field(default=1_000, ge=1)
-    drain_limit: float = Field(default=10.0, gt=0)
 
-    @classmethod
-    def settings_customise_sources(  # noqa: D102 - pydantic-settings' own form
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source here
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source here
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        toml = cls.toml_file
-        return (
-            init_settings,
-            env_settings,
-            *([TomlConfigSettingsSource(settings_cls, toml_file=toml)] if toml else []),
-        )
+def variable(name: str) -> str:
+    """Name the environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set; times are in seconds, sizes in bytes.
+
+    What isn't given comes from the environment. Raises `InvalidSettings`, which names all that are wrong.
+    """
+
+    host: str = _default("127.0.0.1")
+    port: Port = _default(8765)
+    base_path: str = _default("")
+    engine: str = _default("sqlite:///steadcast.db")
+    token: str | None = _default(None)
+    allowed_hosts: list[str] = _default([])
+    server_url: str | None = _default(None)
+    dead_file: Path | None = _default(None)
+    certfile: Path | None = _default(None)
+    keyfile: Path | None = _default(None)
+    node: str | None = _default(None)
+    log_format: Literal["text", "json"] = _default("text")
+    log_level: Literal["debug", "info", "warning", "error"] = _default("info")
+
+    retention_age: Above0 = _default(7 * 24 * 3600.0)
+    retention_events: AtLeast1 = _default(1_000_000)
+    retention_bytes: AtLeast1 = _default(2 * 1024**3)
+
+    trim_interval: Above0 = _default(30.0)
+
+    window_events: AtLeast1 = _default(1_024)
+    window_bytes: AtLeast1 = _default(1024 * 1024)
+    ack_overdue: Above0 = _default(40.0)
+
+    ping_interval: Above0 = _default(30.0)
+    ping_timeout: Above0 = _default(10.0)
+    stale_check_interval: Above0 = _default(60.0)
+
+    handler_timeout: Above0 | None = _default(5.0)
+    handler_timeouts: dict[str, float | None] = _default({})
+
+    retry_interval: Above0 = _default(2.0)
+    max_retries: AtLeast1 = _default(3)
+    retry_delay: Above0 = _default(1.0)
+    retry_delay_max: Above0 = _default(8.0)
+    retry_age_limit: Above0 = _default(30.0)
+    retry_queue_size: AtLeast1 = _default(1_000)
+    drain_limit: Above0 = _default(10.0)
+
+    def __post_init__(self) -> None:
+        """Read what came as text, and see that every value is one that its setting may have."""
+        wrong = {}
+        for field in msgspec.structs.fields(self):
+            given = getattr(self, field.name)
+            try:
+                msgspec.structs.force_setattr(self, field.name, _read(given, field.type))
+            except msgspec.MsgspecError as error:
+                shown = given.text if isinstance(given, _FromText) else given
+                wrong[field.name] = (_in_words(error, field.name), shown)
+        if wrong:
+            raise _refused(wrong)
+
+
+def _refused(wrong: dict[str, tuple[str, Any]]) -> InvalidSettings:
+    return InvalidSettings("; ".join(f"{name}: {why}" for name, (why, _) in wrong.items()), wrong=wrong)
+
+
+FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+for _name, _field in FIELDS.items():
+    _field.default_factory.name = _name
+
+
+def default_of(name: str) -> Any:
+    """Give a setting's default, whatever the environment says."""
+    return FIELDS[name].default_factory.value
 
 
 def load(config: Path | None = None, **flags: Any) -> Settings:
-    """Read the settings; `flags` that are None don't count. Raises pydantic's ValidationError in words."""
+    """Read the settings; `flags` that are None don't count.
+
+    Raises `InvalidSettings`; for the file OSError, `tomllib.TOMLDecodeError` and UnicodeDecodeError.
+    """
     given = {name: value for name, value in flags.items() if value is not None}
-    if config is None:
-        return Settings(**given)
+    stored = tomllib.loads(config.read_text("utf-8")) if config is not None else {}
+    for name, value in stored.items():
+        if not os.environ.get(variable(name)):
+            given.setdefault(name, value)
+    unknown = {name: ("there is no such setting", None) for name in given if name not in FIELDS}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if name in FIELDS})
+    except InvalidSettings as error:
+        raise _refused(unknown | error.wrong) from error
+    if unknown:
+        raise _refused(unknown)
+    return settings
 
-    class FromFile(Settings):
-        toml_file = config
 
-    return FromFile(**given)
+def _read(given: Any, kind: Any) -> Any:
+    if not isinstance(given, _FromText):
+        return msgspec.convert(given, kind, dec_hook=_path)
+    if _is_many(kind):
+        return msgspec.json.decode(given.text, type=kind)
+    return msgspec.convert(given.text, kind, strict=False, dec_hook=_path)
+
+
+def _path(kind: type, given: Any) -> Any:
+    if kind is not Path or not isinstance(given, str | Path):
+        raise TypeError("expected a path")
+    return Path(given)
+
+
+def _is_many(kind: Any) -> bool:
+    return get_origin(kind) in {dict, list, tuple} or any(map(_is_many, get_args(kind)))
+
+
+def _in_words(error: msgspec.MsgspecError, name: str) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return str(error).replace("`", "").lower()
+    return f'{variable(name)} takes JSON, as in ["a", "b"] for a list or {{"a": 1}} for a table'

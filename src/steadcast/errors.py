@@ -4,6 +4,7 @@ SteadcastError              (its own code: unreachable)
 ├── InvalidInput            what came in is refused; retrying the same can't help
 │   ├── InvalidStream       a stream name outside the grammar: invalid_stream
 │   ├── InvalidEvent        an event outside the grammar (index, field): invalid_event
+│   ├── InvalidSettings     settings that can't be used (wrong): invalid_settings
 │   ├── InvalidRequest      a payload or setting of the wrong form: invalid_request, invalid_json,
 │   │                       no_handler, not_found, method_not_allowed, unsupported_media_type
 │   └── TooLarge            over a limit (limit): event_too_large, batch_too_large, body_too_large
@@ -85,6 +86,17 @@ class InvalidRequest(InvalidInput):
     """A payload, parameter or setting of the wrong form."""
 
     code = "invalid_request"
+
+
+class InvalidSettings(InvalidInput):
+    """Settings that can't be used; `wrong` has for each name why, and what was given."""
+
+    code = "invalid_settings"
+
+    def __init__(self, message: str, *, wrong: dict[str, tuple[str, Any]] | None = None) -> None:
+        """Say it in words without what was given, since that may be a secret."""
+        super().__init__(message)
+        self.wrong = wrong or {}
 
 
 class TooLarge(InvalidInput):

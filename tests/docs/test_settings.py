@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from steadcast.config import Settings
+from steadcast.config import FIELDS, default_of, variable
 from tests.docs.snippets import ROOT
 
 _ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (?:`([^`]*)`|none) \| (.+) \|$", re.MULTILINE)
@@ -23,10 +23,7 @@ def spelled(default: Any) -> str:
 
 def test_every_setting_is_there_with_its_variable_and_default() -> None:
     told = {name: row[:2] for name, row in rows().items()}
-    real = {
-        name: (f"STEADCAST_{name.upper()}", spelled(field.default))
-        for name, field in Settings.model_fields.items()
-    }
+    real = {name: (variable(name), spelled(default_of(name))) for name in FIELDS}
     assert told == real
 
 

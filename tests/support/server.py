@@ -23,6 +23,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+START = 60.0
+"""Seconds that a server may take to be ready: its disk may be busy with others' work."""
+
+
 def wait_until(condition: Any, *, timeout: float = 20.0, what: str = "the condition") -> None:
     """Poll until something is true; fails in words."""
     deadline = time.monotonic() + timeout
@@ -59,8 +63,15 @@ class Server:
                 env=self.env,
             )
         if wait:
-            wait_until(self.ready, what=f"the server is ready ({self.log()[-500:]})")
+            self._wait()
         return self
+
+    def _wait(self) -> None:
+        try:
+            wait_until(self.ready, timeout=START, what="the server is ready")
+        except AssertionError as error:
+            self.__exit__()
+            raise AssertionError(f"{error}; it said:\n{self.log()[-3000:]}") from error
 
     def log(self) -> str:
         path = self.folder / "server.log"
@@ -68,7 +79,7 @@ class Server:
 
     def ready(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, f"the server ended:\n{self.log()[-3000:]}"
+        assert self.process.poll() is None, "the server ended"
         try:
             return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:

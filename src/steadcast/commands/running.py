@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from steadcast.config import Settings
 
-UNUSED = ("aiohttp", "rich")
+UNUSED = ("aiohttp", "requests", "rich")
 """Installed for the clients and the command line; libraries of the server import them where they can."""
 
 

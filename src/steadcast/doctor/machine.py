@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from typing import Final
 
+from steadcast.config import FIELDS, PREFIX, variable
 from steadcast.doctor.finding import Finding, Findings, Patient, without_password
 from steadcast.version import __version__
 
@@ -19,7 +20,6 @@ LIBRARIES: Final = (
     "aiohttp",
     "apsw",
     "msgspec",
-    "pydantic-settings",
     "python-engineio",
     "python-socketio",
     "starlette",
@@ -58,13 +58,9 @@ def check_settings(patient: Patient) -> Findings:
     """Find settings that are wrong, and variables that look like settings and are none."""
     for line in patient.wrong:
         yield Finding("settings", "problem", line, "set it right, or leave it out")
-    from steadcast.config import Settings
-
-    known = {f"STEADCAST_{name.upper()}" for name in Settings.model_fields}
-    known |= {"STEADCAST_URL", "STEADCAST_SPOOL"}
+    known = {variable(name) for name in FIELDS} | {"STEADCAST_URL", "STEADCAST_SPOOL"}
     for name in sorted(os.environ):
-        base = name.partition("__")[0]
-        if name.startswith("STEADCAST_") and base.upper() not in known:
+        if name.startswith(PREFIX) and name not in known:
             yield Finding(
                 "settings", "warning", f"{name} is no setting and has no effect", "see the spelling"
             )
