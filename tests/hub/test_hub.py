@@ -275,13 +275,16 @@ async def test_sessions_at_the_same_cursor_share_the_reads_and_the_frames(
     assert hub.counts["pages_served"] >= 50 * 4
 
 
-async def test_live_sessions_go_on_while_many_replay(hub: Hub) -> None:
+async def test_live_sessions_go_on_while_many_replay() -> None:
+    hub = Hub(MemoryEngine(epoch="e1"))  # a watch that brings what is appended in the next step
+    await hub.start()
     await fill(hub, 0, 3_000)
     live = Listener(hub)
     await live.join()
     replaying = [Listener(hub) for _ in range(100)]
     joins = [asyncio.create_task(each.join(None)) for each in replaying]
-    await until(lambda: replaying[0].frames)
+    while not replaying[0].frames:
+        await asyncio.sleep(0)
     await hub.append("s", [event(9_000)])
     while not live.frames:
         await asyncio.sleep(0)
@@ -289,3 +292,4 @@ async def test_live_sessions_go_on_while_many_replay(hub: Hub) -> None:
     await asyncio.gather(*joins)
     for each in replaying:
         await until(lambda each=each: each.offsets() == list(range(1, 3_002)))  # type: ignore[misc]
+    await hub.aclose()
