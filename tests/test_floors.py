@@ -17,7 +17,7 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 FLOORS = {
-    **dict.fromkeys(["event", "wire", "errors", "version", "core"], 0),
+    **dict.fromkeys(["event", "incoming", "wire", "errors", "version", "core"], 0),
     **dict.fromkeys(["engines", "client"], 1),
     **dict.fromkeys(["hub", "announce"], 2),
     **dict.fromkeys(["socketio", "http"], 3),

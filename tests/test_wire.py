@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadcast import wire
+from steadcast import incoming, wire
 from steadcast.errors import InvalidEvent, SteadcastError
 from steadcast.event import Event, Lane
 from steadcast.wire import Ack, Subscribe
@@ -72,14 +72,14 @@ def test_a_bad_name_of_a_stream_is_refused_wherever_it_comes(name: object) -> No
         lambda: wire.parse_subscribe({"stream": name}),
         lambda: wire.parse_unsubscribe({"stream": name}),
         lambda: wire.parse_ack(ack),
-        lambda: wire.parse_publish({"stream": name, "events": [raw()]}, now=NOW),
+        lambda: incoming.parse_publish({"stream": name, "events": [raw()]}, now=NOW),
     ):
         assert refused(parse) == {"code": "invalid_stream", "field": "stream"}
 
 
 def test_the_systems_own_streams_can_be_read_and_not_published_to() -> None:
     assert wire.check_stream("steadcast.dead") == "steadcast.dead"
-    found = refused(lambda: wire.parse_publish({"stream": "steadcast.dead", "events": [raw()]}, now=NOW))
+    found = refused(lambda: incoming.parse_publish({"stream": "steadcast.dead", "events": [raw()]}, now=NOW))
     assert found == {"code": "invalid_stream", "field": "stream"}
 
 
@@ -292,21 +292,21 @@ def test_a_receiver_can_size_whatever_it_was_given(value: object) -> None:
 
 def test_a_publish_takes_1000_events_and_not_1001() -> None:
     events = [raw(id=str(n)) for n in range(1_001)]
-    stream, taken = wire.parse_publish({"stream": "s", "events": events[:1_000]}, now=NOW)
+    stream, taken = incoming.parse_publish({"stream": "s", "events": events[:1_000]}, now=NOW)
     assert (stream, len(taken)) == ("s", 1_000)
-    found = refused(lambda: wire.parse_publish({"stream": "s", "events": events}, now=NOW))
+    found = refused(lambda: incoming.parse_publish({"stream": "s", "events": events}, now=NOW))
     assert found == {"code": "batch_too_large", "limit": 1_000}
 
 
 def test_a_publish_names_its_first_bad_event() -> None:
     events = [raw(), raw(type=""), raw(id="")]
-    found = refused(lambda: wire.parse_publish({"stream": "s", "events": events}, now=NOW))
+    found = refused(lambda: incoming.parse_publish({"stream": "s", "events": events}, now=NOW))
     assert found == {"code": "invalid_event", "field": "type", "index": 1}
 
 
 @pytest.mark.parametrize("events", [None, [], {}, "x", 1, (raw(),)], ids=repr)
 def test_events_are_a_list_with_something_in_it(events: object) -> None:
-    found = refused(lambda: wire.parse_publish({"stream": "s", "events": events}, now=NOW))
+    found = refused(lambda: incoming.parse_publish({"stream": "s", "events": events}, now=NOW))
     assert found == {"code": "invalid_request", "field": "events"}
 
 

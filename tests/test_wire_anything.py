@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadcast import wire
+from steadcast import incoming, wire
 from steadcast.errors import InvalidInput, SteadcastError
 from steadcast.event import LANES, Batch, Entry, Lane, Position, Receipt
 from steadcast.wire import Cursor, LaneAnswer, Subscribe
@@ -32,7 +32,7 @@ def wire_batch(offsets: list[Any], after: Any) -> dict[str, Any]:
 # Anything at all
 
 PARSERS: dict[str, Callable[[object], object]] = {
-    "publish": lambda payload: wire.parse_publish(payload, now=NOW),
+    "publish": lambda payload: incoming.parse_publish(payload, now=NOW),
     "subscribe": wire.parse_subscribe,
     "unsubscribe": wire.parse_unsubscribe,
     "ack": wire.parse_ack,
@@ -139,7 +139,7 @@ raw_events = st.fixed_dictionaries(
 def test_a_published_event_comes_back_from_a_batch_as_it_was(
     events: list[dict[str, Any]], after: int
 ) -> None:
-    stream, taken = wire.parse_publish({"stream": "s", "events": events}, now=NOW)
+    stream, taken = incoming.parse_publish({"stream": "s", "events": events}, now=NOW)
     entries = tuple(Entry(after + 1 + n, event) for n, event in enumerate(taken))
     sent = Batch(stream, Lane.NORMAL, "e", after, after + len(taken), entries)
     got = wire.parse_batch(json.loads(wire.encode_batch(sent)))

@@ -30,13 +30,13 @@ MAX_OFFSET: Final = 2**53 - 1
 SYSTEM_PREFIX: Final = "steadcast."
 _STREAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TIME = re.compile(
+TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d{1,9})?"
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_TEXT_LIMITS: Final = {"id": 256, "source": 1024, "type": 256, "subject": 1024}
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+TEXT_LIMITS: Final = {"id": 256, "source": 1024, "type": 256, "subject": 1024}
 
 T = TypeVar("T")
 Status = Literal["new", "resumed", "trimmed", "reset"]
@@ -134,12 +134,12 @@ def _refuse(field: str, why: str, index: int | None = None) -> NoReturn:
 
 def _text(raw: dict[str, Any], field: str, index: int | None) -> str:
     value = raw.get(field)
-    limit = _TEXT_LIMITS[field]
+    limit = TEXT_LIMITS[field]
     if not isinstance(value, str) or not value:
         _refuse(field, "must be a non-empty string", index)
     if len(value) > limit:
         _refuse(field, f"is longer than {limit} characters", index)
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         _refuse(field, "has control characters", index)
     return value
 
@@ -149,7 +149,7 @@ def check_time(value: object, index: int | None = None) -> str:
 
     RFC 3339 knows leap seconds; they are refused, because neither Python's nor JavaScript's dates hold them.
     """
-    if isinstance(value, str) and _TIME.fullmatch(value):
+    if isinstance(value, str) and TIME.fullmatch(value):
         if value[17:19] == "60":
             _refuse("time", "is in a leap second, which most readers can't hold: write second 59", index)
         try:
@@ -248,13 +248,8 @@ def check_events(raw: object, *, now: str) -> list[Event]:
     return [check_event(each, now=now, index=index) for index, each in enumerate(raw)]
 
 
-def parse_publish(payload: object, *, now: str) -> tuple[str, list[Event]]:
-    """Turn a `publish` payload into its stream and events."""
-    fields = _object(payload, "publish")
-    return check_publishable(fields.get("stream")), check_events(fields.get("events"), now=now)
-
-
-def _object(payload: object, name: str) -> dict[str, Any]:
+def as_object(payload: object, name: str) -> dict[str, Any]:
+    """Return a payload that is an object, or raise `InvalidRequest`; `name` is the event's."""
     if not isinstance(payload, dict):
         raise InvalidRequest(f"{name} takes an object", field=name)
     return payload
@@ -290,7 +285,7 @@ def check_cursor(value: object, field: str = "cursors") -> Cursor:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _TEXT_LIMITS["id"] and not _CONTROL.search(value)
+    return isinstance(value, str) and 0 < len(value) <= TEXT_LIMITS["id"] and not CONTROL.search(value)
 
 
 def check_from(value: object) -> int | None:
@@ -307,7 +302,7 @@ def check_from(value: object) -> int | None:
 
 def parse_subscribe(payload: object) -> Subscribe:
     """Validate a `subscribe` payload; raise `InvalidStream` or `InvalidRequest`."""
-    fields = _object(payload, "subscribe")
+    fields = as_object(payload, "subscribe")
     cursors = fields.get("cursors")
     if cursors is None:
         cursors = {}
@@ -328,12 +323,12 @@ def subscribe_wire(stream: str, cursors: dict[Lane, Cursor], start: object) -> d
 
 def parse_unsubscribe(payload: object) -> str:
     """Validate an `unsubscribe` payload and return the stream."""
-    return check_stream(_object(payload, "unsubscribe").get("stream"))
+    return check_stream(as_object(payload, "unsubscribe").get("stream"))
 
 
 def parse_ack(payload: object) -> Ack:
     """Validate an `ack` payload; raise `InvalidStream` or `InvalidRequest`."""
-    fields = _object(payload, "ack")
+    fields = as_object(payload, "ack")
     return Ack(
         check_stream(fields.get("stream")),
         _lane(fields.get("lane")),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from steadcast import errors, wire
+from steadcast import errors, incoming, wire
 from steadcast.http.problems import status_of
 from tests.docs.snippets import ROOT, snippets
 
@@ -16,7 +16,7 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "subscribe": wire.parse_subscribe,
     "ack": wire.parse_ack,
     "batch": wire.parse_batch,
-    "publish": partial(wire.parse_publish, now="2026-01-01T00:00:00Z"),
+    "publish": partial(incoming.parse_publish, now="2026-01-01T00:00:00Z"),
 }
 
 

@@ -77,6 +77,14 @@ def receive(headers: Mapping[str, str], body: bytes) -> Received:
     return _structured(value, batched=isinstance(value, list))
 
 
+def is_batch(headers: Mapping[str, str], body: bytes) -> bool | None:
+    """Tell whether a request holds a batch in JSON (True) or one event (False); None: ask `receive`."""
+    content_type = headers.get("content-type", "").lower().replace(" ", "").removesuffix(";charset=utf-8")
+    if content_type == "application/json" and not any(mark in headers for mark in _MARKS):
+        return body.startswith(b"[")
+    return {f"{_BATCH}{_FORMAT}": True, f"{_EVENT}{_FORMAT}": False}.get(content_type)
+
+
 def header_text(value: str, name: str) -> str:
     """Decode a `ce-*` header's value (section 3.1.3.2): unquote, then percent-decode once, strictly UTF-8.
 

@@ -10,9 +10,10 @@ from steadcast.client.ids import mint_id
 from steadcast.errors import InvalidEvent
 from steadcast.http.body import decode_loosely, read_body
 from steadcast.http.claude import STREAM, hook_event, mpm_event
-from steadcast.http.cloudevents import header_text, receive
+from steadcast.http.cloudevents import header_text, is_batch, receive
 from steadcast.http.reads import json_response
-from steadcast.wire import check_event, check_events, check_publishable, check_time, receipts_wire
+from steadcast.incoming import read_cloudevents
+from steadcast.wire import check_event, check_events, check_publishable, check_time
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +29,13 @@ async def publish(context: Context, request: Request) -> Response:
     CloudEvents allows, has no results.
     """
     stream = check_publishable(request.path_params["stream"])
-    received = receive(request.headers, await read_body(context, request))
+    body = await read_body(context, request)
+    batched = is_batch(request.headers, body)
+    if batched is not None and (plain := read_cloudevents(body, batched=batched, now=context.now())):
+        events, left_out = plain
+        context.counts["attributes_left_out"] += left_out
+        return await _append(context, stream, events)
+    received = receive(request.headers, body)
     context.counts["attributes_left_out"] += received.left_out
     if not received.batched:
         return await _append(context, stream, [check_event(received.events, now=context.now())])
@@ -60,7 +67,7 @@ async def mpm(context: Context, request: Request) -> Response:
 
 async def _append(context: Context, stream: str, events: list[Event]) -> Response:
     receipts = await context.append(stream, events)
-    return json_response({"results": receipts_wire(list(receipts))})
+    return json_response({"results": receipts})
 
 
 def _event_id(request: Request) -> str:

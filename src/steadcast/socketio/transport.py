@@ -17,8 +17,9 @@ from socketio import exceptions, packet
 from steadcast import wire
 from steadcast.core.remember import Remembered
 from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, SteadcastError
+from steadcast.incoming import parse_publish
 from steadcast.socketio.client import NAMESPACE, Client
-from steadcast.socketio.codec import UNREADABLE
+from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
 from steadcast.socketio.timeouts import OTHERS, Timeouts
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Transport:
             "publish": self._on_publish,
             UNREADABLE: self._on_unreadable,
         }
+        # On a server with another serializer, answers are made of what any JSON encoder knows.
+        own_json = issubclass(server.packet_class, JsonPacket)
+        self._results: Callable[[list[Receipt]], Any] = encoded if own_json else wire.receipts_wire
         self._attach()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -320,9 +324,9 @@ class Transport:
         return self._server.not_handled, None
 
     async def _on_publish(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - scopes will ask who it is
-        stream, events = wire.parse_publish(payload, now=self._wall())
+        stream, events = parse_publish(payload, now=self._wall())
         receipts = await self._publish(stream, events)
-        return {"ok": True, "results": wire.receipts_wire(receipts)}, None
+        return {"ok": True, "results": self._results(receipts)}, None
 
     async def _on_unreadable(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - the handlers' one form
         raise InvalidRequest(f"the message is not JSON: {payload}", code="invalid_json")
