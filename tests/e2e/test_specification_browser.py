@@ -175,3 +175,34 @@ async def test_a_queue_that_is_kept_outlives_a_reload_and_is_delivered_once(brow
             await asyncio.sleep(0.5)
             assert (counted, follower.ids) == ([1, 2, 3], ["k1", "k2", "k3"])
             await page.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("fill_disk", "full"), ("go_away", "away"), ("hang", "doesn't answer")],
+)
+async def test_the_page_says_in_words_what_is_wrong_with_the_engine_and_loses_nothing(
+    browser: Browser, fault: str, words: str
+) -> None:
+    async with serving() as place:
+        assert (await place.post(0)).status_code == 200
+        page = await browser.new_page()
+        await connected(page, place.url)
+        await page.wait_for_selector('[data-testid="row"]')
+        if fault == "hang":
+            place.engine.append_hangs = True
+        else:
+            getattr(place.engine, fault)()
+        trouble = page.get_by_test_id("trouble")
+        await trouble.wait_for(timeout=20_000)
+        told = await trouble.inner_text()
+        assert words in told, told
+        assert await page.evaluate("window.socketClient.connected")
+        accepted = asyncio.create_task(place.cast.publish("s", type="t", id="waiting"))
+        await until(lambda: place.cast.broadcaster.queue.stats["queue_size"] == 1, "the queue")
+        place.engine.heal()
+        await accepted
+        await page.wait_for_selector('[data-testid="row"][data-id="waiting"]', timeout=20_000)
+        await trouble.wait_for(state="detached", timeout=20_000)
+        assert await page.locator('[data-testid="row"]').count() == 2
+        assert await page.get_by_test_id("lost").get_attribute("data-value") == "0"
