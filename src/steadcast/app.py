@@ -107,7 +107,11 @@ class Steadcast:
         self.hub = Hub(
             self.engine,
             window=Window(self.settings.window_events, self.settings.window_bytes),
-            timing=Timing(ack_overdue=self.settings.ack_overdue, trim_every=self.settings.trim_interval),
+            timing=Timing(
+                flush_window=self.settings.flush_window,
+                ack_overdue=self.settings.ack_overdue,
+                trim_every=self.settings.trim_interval,
+            ),
             saw=self.announcements.saw,
         )
         self.dead = DeadEvents(self.engine, path=self._dead_file())

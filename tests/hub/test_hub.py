@@ -293,3 +293,111 @@ async def test_live_sessions_go_on_while_many_replay() -> None:
     for each in replaying:
         await until(lambda each=each: each.offsets() == list(range(1, 3_002)))  # type: ignore[misc]
     await hub.aclose()
+
+
+class Flushes:
+    """A way that notes what was flushed to whom, and when."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[float, list[int], int]] = []
+
+    def write(self, frame: Frame, targets: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        self.written.append((now, [e.offset for e in frame.batch.events], len(targets)))
+
+
+async def live_hub(window: float, conns: int) -> tuple[Hub, Flushes, list[Listener]]:
+    hub = Hub(MemoryEngine(epoch="e1"), timing=Timing(flush_window=window))
+    await hub.start()
+    flushes = Flushes()
+    listeners = [Listener(hub, acks=False) for _ in range(conns)]
+    for n, each in enumerate(listeners):
+        await each.join()
+        hub.reroute(each, flushes, n)
+    return hub, flushes, listeners
+
+
+async def test_an_idle_group_is_flushed_at_once_and_a_busy_one_when_the_window_ends() -> None:
+    hub, flushes, _ = await live_hub(0.05, 3)
+    now = asyncio.get_running_loop().time
+    began = now()
+    await hub.append("s", [event(0)])
+    await until(lambda: flushes.written)
+    assert flushes.written[0][0] - began < 0.04
+    for n in range(1, 6):
+        await hub.append("s", [event(n)])
+    assert len(flushes.written) == 1
+    await until(lambda: len(flushes.written) == 2)
+    (first, _, _), (second, together, everybody) = flushes.written
+    assert second - first >= 0.05
+    assert together == [2, 3, 4, 5, 6]
+    assert everybody == 3
+    await hub.aclose()
+
+
+async def test_a_full_page_does_not_wait_for_the_window() -> None:
+    hub, flushes, _ = await live_hub(60.0, 1)
+    await hub.append("s", [event(0)])
+    await until(lambda: flushes.written)
+    await fill(hub, 1, 301)
+    await until(lambda: len(flushes.written) > 1)
+    assert sum(len(offsets) for _, offsets, _ in flushes.written) >= 257
+    await hub.aclose()
+
+
+async def test_without_a_window_what_comes_in_one_step_goes_out_together() -> None:
+    hub, flushes, _ = await live_hub(0.0, 1)
+    await asyncio.gather(*(hub.append("s", [event(n)]) for n in range(3)))
+    await until(lambda: flushes.written and flushes.written[-1][1][-1] == 3)
+    assert len(flushes.written) == 1
+    await hub.aclose()
+
+
+async def test_a_transport_that_pauses_while_it_is_written_to_leaves_its_group_and_the_others_stay() -> None:
+    hub, flushes, listeners = await live_hub(0.0, 3)
+
+    class Pausing(Flushes):
+        def write(self, frame: Frame, targets: Any) -> None:
+            super().write(frame, targets)
+            if len(self.written) != 2:
+                hub.pause(listeners[1])
+
+    pausing = Pausing()
+    hub.reroute(listeners[1], pausing, 1)
+    await hub.append("s", [event(0)])
+    await until(lambda: pausing.written)
+    assert state(hub, listeners[1]) is State.LAGGING
+    await hub.append("s", [event(1)])
+    await until(lambda: len(flushes.written) == 2)
+    assert flushes.written[1][1:] == ([2], 2)
+    assert len(pausing.written) == 1
+    hub.resume(listeners[1])
+    await until(lambda: state(hub, listeners[1]) is State.LIVE)
+    assert [offsets for _, offsets, _ in pausing.written] == [[1], [2]]
+    hub.unsubscribe(listeners[1], "s")
+    await listeners[1].join(None)
+    await until(lambda: len(pausing.written) == 3)
+    assert state(hub, listeners[1]) is State.LAGGING  # paused by its page
+    await hub.aclose()
+
+
+async def test_a_session_made_while_its_transport_is_paused_waits_for_it(hub: Hub) -> None:
+    listener = Listener(hub)
+    hub.pause(listener)
+    await fill(hub, 0, 10)
+    await listener.join(None)
+    assert state(hub, listener) is State.LAGGING
+    hub.resume(listener)
+    await until(lambda: len(listener.offsets()) == 10)
+
+
+async def test_a_transport_that_resumes_begins_no_session_whose_answer_is_not_out(hub: Hub) -> None:
+    listener = Listener(hub)
+    await fill(hub, 0, 10)
+    _, session = await hub.subscribe(listener, Subscribe("s", {}, None))
+    hub.pause(listener)
+    hub.resume(listener)
+    await asyncio.sleep(0.02)
+    assert listener.frames == []
+    hub.begin(session)
+    await until(lambda: len(listener.offsets()) == 10)

@@ -1,4 +1,4 @@
-"""Cutting and splitting batches so that they stay honest and fit the wire's limits."""
+"""Cutting, splitting and merging batches so that they stay honest and fit the wire's limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from steadcast.event import Batch, Entry
 from steadcast.wire import PAGE_BYTES, PAGE_EVENTS, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def cut(batch: Batch, upto: int) -> Batch:
@@ -28,6 +28,26 @@ def split(batch: Batch, after: int) -> Iterator[Batch]:
         upto = part[-1].offset if rest else batch.upto
         yield Batch(batch.stream, batch.lane, batch.epoch, after, upto, tuple(part))
         after = upto
+
+
+def merge(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Give consecutive batches of one lane as one; where the chain has a gap another one begins."""
+    run: list[Batch] = []
+    for batch in batches:
+        if run and (batch.epoch != run[-1].epoch or batch.after != run[-1].upto):
+            yield _joined(run)
+            run = []
+        run.append(batch)
+    if run:
+        yield _joined(run)
+
+
+def _joined(run: list[Batch]) -> Batch:
+    first, last = run[0], run[-1]
+    if first is last:
+        return first
+    events = tuple(entry for batch in run for entry in batch.events)
+    return Batch(first.stream, first.lane, first.epoch, first.after, last.upto, events)
 
 
 def _page(rest: deque[Entry]) -> Iterator[Entry]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -84,9 +84,15 @@ class Mark(msgspec.Struct, frozen=True):
 
 _NOTHING: Final = Mark(0, 0, 0, 0.0)
 
+Route: TypeAlias = tuple[Any, Any]
+"""How a session's batches go out: the way that it shares with others, and what that way knows it by."""
+
 
 class Group:
-    """All live flows of one lane of a stream; they share bytes and this one position."""
+    """All live flows of one lane of a stream; they share bytes and this one position.
+
+    `targets` has them by the way on which they are written to, kept as they come and go.
+    """
 
     def __init__(self, stream: str, lane: Lane, epoch: str, position: int) -> None:
         """Begin at the lane's head, with nobody in it."""
@@ -97,6 +103,7 @@ class Group:
         self.events = 0
         self.bytes = 0
         self.flows: dict[Flow, None] = {}
+        self.targets: dict[Any, dict[Flow, Any]] = {}
         self._marks: list[Mark] = []
         self._floor_events = 0
         self._floor_bytes = 0
@@ -154,11 +161,17 @@ class Group:
     def add(self, flow: Flow) -> None:
         """Take a flow in; only `Flow.join` calls this."""
         self.flows[flow] = None
+        way, target = flow.session.route
+        self.targets.setdefault(way, {})[flow] = target
         self._set_floors_with(flow)
 
     def remove(self, flow: Flow) -> None:
         """Let a flow go; only the flow calls this."""
         del self.flows[flow]
+        way, _ = flow.session.route
+        del self.targets[way][flow]
+        if not self.targets[way]:
+            del self.targets[way]
 
     def _set_floors_with(self, flow: Flow) -> None:
         events, size = flow.limits()
@@ -377,14 +390,22 @@ class Flow:
 class Session:
     """One connection's subscription to one stream."""
 
-    __slots__ = ("flows", "owner", "paused", "stream")
+    __slots__ = ("begun", "flows", "paused", "route", "stream")
 
     def __init__(
-        self, stream: str, cursors: Mapping[Lane, Cursor], window: Window | None = None, owner: Any = None
+        self,
+        stream: str,
+        cursors: Mapping[Lane, Cursor],
+        window: Window | None = None,
+        route: Route = (None, None),
     ) -> None:
-        """Begin to replay both lanes behind their cursors; `owner` is whom the hub writes to."""
+        """Begin to replay both lanes behind their cursors; `route` is how the hub writes to it.
+
+        `begun` is False until the answer to its `subscribe` is out.
+        """
         self.stream = stream
-        self.owner = owner
+        self.route = route
+        self.begun = False
         self.paused = False
         self.flows = {lane: Flow(self, lane, cursors[lane], window or Window()) for lane in LANES}
 
@@ -404,6 +425,15 @@ class Session:
         """Note that the transport takes bytes again."""
         self.paused = False
         self._settle()
+
+    def reroute(self, route: Route) -> None:
+        """Go another way from now on."""
+        groups = [(flow, flow.group) for flow in self.flows.values() if flow.group is not None]
+        for flow, group in groups:
+            group.remove(flow)
+        self.route = route
+        for flow, group in groups:
+            group.add(flow)
 
     def close(self) -> None:
         """End both lanes."""

@@ -14,9 +14,10 @@ import msgspec
 import structlog
 
 from steadcast.core.answer import answer_cursor, answer_new
-from steadcast.core.session import Session, State, Window
+from steadcast.core.session import Route, Session, State, Window
 from steadcast.errors import PositionLost, SteadcastError, Unavailable
 from steadcast.event import LANES, Lane, Position
+from steadcast.hub.frame import ONE_BY_ONE
 from steadcast.hub.groups import Groups, raise_idle
 from steadcast.hub.live import Live
 from steadcast.hub.replay import READERS, Replay
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from steadcast.engines.base import Engine, LaneState
     from steadcast.event import Batch, Event, Receipt
-    from steadcast.hub.frame import Connection
+    from steadcast.hub.frame import Connection, Way
     from steadcast.wire import Ack, LaneAnswer, Subscribe
 
 log = structlog.get_logger("steadcast.hub")
@@ -36,11 +37,24 @@ log = structlog.get_logger("steadcast.hub")
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """The hub's own intervals, in seconds."""
 
+    flush_window: float = 0.005
     ack_overdue: float = 40.0
     sweep_every: float = 1.0
     look_every: float = 2.5
     behind_limit: float = 5.0
     trim_every: float = 30.0
+
+
+class Link:
+    """A connection's side of the hub: how it is written to, whether it takes anything, what it follows."""
+
+    __slots__ = ("paused", "route", "sessions")
+
+    def __init__(self, route: Route) -> None:
+        """Begin without a session."""
+        self.route = route
+        self.paused = False
+        self.sessions: dict[str, Session] = {}
 
 
 class Hub:
@@ -65,7 +79,7 @@ class Hub:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self.window = window or Window()
         self._timing = timing or Timing()
-        self._sessions: dict[Connection, dict[str, Session]] = {}
+        self._links: dict[Connection, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._groups = Groups()
         self._replay = Replay(engine, self._groups, self.counts, self._clock)
@@ -76,6 +90,7 @@ class Hub:
             self.counts,
             self._clock,
             behind_limit=self._timing.behind_limit,
+            flush_window=self._timing.flush_window,
             saw=saw,
         )
 
@@ -95,6 +110,7 @@ class Hub:
                 (self._timing.trim_every, self._trim),
             )
         ]
+        await asyncio.sleep(0)  # the watch is open when this returns: what is appended next is seen
 
     async def aclose(self) -> None:
         """Stop every task; the engine stays the caller's."""
@@ -102,7 +118,7 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for conn in list(self._sessions):
+        for conn in list(self._links):
             self.leave(conn)
 
     # Publishing
@@ -119,13 +135,21 @@ class Hub:
 
     def enter(self, conn: Connection) -> None:
         """Know a connection from now on."""
-        self._sessions[conn] = {}
+        self._links[conn] = Link((ONE_BY_ONE, conn))
 
     def leave(self, conn: Connection) -> None:
         """Forget a connection and its sessions."""
-        for stream in list(self._sessions.get(conn, ())):
+        for stream in list(self.sessions(conn)):
             self.unsubscribe(conn, stream)
-        self._sessions.pop(conn, None)
+        self._links.pop(conn, None)
+
+    def reroute(self, conn: Connection, way: Way, target: object) -> None:
+        """Write to a connection on another way from now on; `target` is what that way knows it by."""
+        link = self._links.get(conn)
+        if link is not None:
+            link.route = (way, target)
+            for session in link.sessions.values():
+                session.reroute(link.route)
 
     async def subscribe(self, conn: Connection, request: Subscribe) -> tuple[dict[Lane, LaneAnswer], Session]:
         """Answer a `subscribe` and make its session, which replaces the stream's old one.
@@ -141,7 +165,7 @@ class Hub:
             answers = {
                 lane: await self._answer(request, lane, description.epoch, states[lane]) for lane in LANES
             }
-            if conn not in self._sessions:
+            if conn not in self._links:
                 raise Unavailable("the connection is gone")
             self.unsubscribe(conn, stream)
             for group in groups:
@@ -152,12 +176,13 @@ class Hub:
 
     def begin(self, session: Session) -> None:
         """Let a session have batches: its answer is out."""
+        session.begun = True
         for flow in session.flows.values():
             self._replay.pump(flow)
 
     def unsubscribe(self, conn: Connection, stream: str) -> bool:
         """End a session; tells whether there was one."""
-        session = self._sessions.get(conn, {}).pop(stream, None)
+        session = self.sessions(conn).pop(stream, None)
         if session is None:
             return False
         session.close()
@@ -168,7 +193,7 @@ class Hub:
 
     def take_ack(self, conn: Connection, ack: Ack) -> bool:
         """Take a client's ack; False, and counted, where there is nothing that it could acknowledge."""
-        session = self._sessions.get(conn, {}).get(ack.stream)
+        session = self.sessions(conn).get(ack.stream)
         flow = session.flows[ack.lane] if session else None
         if flow is None or not flow.take_ack(self._clock(), ack.epoch, ack.offset):
             self.counts["acks_ignored"] += 1
@@ -179,18 +204,27 @@ class Hub:
 
     def pause(self, conn: Connection) -> None:
         """Note that a connection's transport takes no more for now."""
-        for session in self._sessions.get(conn, {}).values():
-            session.pause()
+        link = self._links.get(conn)
+        if link is not None:
+            link.paused = True
+            for session in link.sessions.values():
+                session.pause()
 
     def resume(self, conn: Connection) -> None:
         """Note that a connection's transport takes bytes again."""
-        for session in self._sessions.get(conn, {}).values():
+        link = self._links.get(conn)
+        if link is None:
+            return
+        link.paused = False
+        for session in link.sessions.values():
             session.resume()
-            self.begin(session)
+            if session.begun:
+                self.begin(session)
 
     def sessions(self, conn: Connection) -> dict[str, Session]:
         """Give a connection's sessions by stream."""
-        return self._sessions.get(conn, {})
+        link = self._links.get(conn)
+        return link.sessions if link is not None else {}
 
     async def heads(self, streams: Iterable[str]) -> dict[str, dict[str, Position]]:
         """Read the heads of some streams from the engine; one that holds nothing is at offset 0."""
@@ -207,9 +241,9 @@ class Hub:
 
     def statistics(self) -> dict[str, object]:
         """Tell how many connections, sessions by state, groups, and what was counted."""
-        states = Counter(s.state.value for by_stream in self._sessions.values() for s in by_stream.values())
+        states = Counter(s.state.value for link in self._links.values() for s in link.sessions.values())
         return {
-            "connections": len(self._sessions),
+            "connections": len(self._links),
             "sessions": {state.value: states[state.value] for state in State if state is not State.CLOSED},
             "groups": len(self._groups),
             "pages_bytes": self._replay.pages.size,
@@ -256,8 +290,10 @@ class Hub:
 
     def _session(self, conn: Connection, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
         cursors = {lane: Cursor(a.cursor.epoch, a.cursor.offset) for lane, a in answers.items()}
-        session = Session(stream, cursors, self.window, conn)
-        self._sessions[conn][stream] = session
+        link = self._links[conn]
+        session = link.sessions[stream] = Session(stream, cursors, self.window, link.route)
+        if link.paused:
+            session.pause()
         self._groups.hold(stream)
         for answer in answers.values():
             self.counts[f"subscribed_{answer.status}"] += 1
@@ -280,8 +316,8 @@ class Hub:
         """Let go of old pages, and disconnect clients whose acks are overdue."""
         now = self._clock()
         self._replay.pages.forget_old(now)
-        for conn, by_stream in list(self._sessions.items()):
-            if any(session.overdue(now, self._timing.ack_overdue) for session in by_stream.values()):
+        for conn, link in list(self._links.items()):
+            if any(session.overdue(now, self._timing.ack_overdue) for session in link.sessions.values()):
                 self.counts["ack_overdue"] += 1
                 conn.kick(Unavailable("nothing was acknowledged for too long", code="ack_overdue"))
 

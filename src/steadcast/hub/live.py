@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import structlog
 
-from steadcast.core.paging import split
+from steadcast.core.paging import merge, split
 from steadcast.errors import SteadcastError
 from steadcast.hub.frame import Frame
 from steadcast.hub.replay import RETRY_READ
+from steadcast.wire import PAGE_BYTES, PAGE_EVENTS, size_of
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -25,6 +27,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger("steadcast.hub")
 
 
+class _Pending:
+    """What of one group waits for its flush."""
+
+    __slots__ = ("_bytes", "_events", "batches", "timer")
+
+    def __init__(self, timer: asyncio.Handle) -> None:
+        self.timer = timer
+        self.batches: list[Batch] = []  # bounded by `full`
+        self._events = 0
+        self._bytes = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self._events += len(batch.events)
+        self._bytes += sum(size_of(entry.event) for entry in batch.events)
+
+    @property
+    def full(self) -> bool:
+        """Whether a page is full, or so many bookmarks came that their number counts."""
+        return max(self._events, len(self.batches)) >= PAGE_EVENTS or self._bytes >= PAGE_BYTES
+
+
 class Live:
     """Follows the engine, and watches that the groups keep up with its heads."""
 
@@ -37,10 +61,12 @@ class Live:
         clock: Callable[[], float],
         *,
         behind_limit: float,
+        flush_window: float,
         saw: Callable[[Batch | None], None] | None = None,
     ) -> None:
         """Follow `engine`; a group may stay `behind_limit` seconds behind its head. `clock` is monotonic.
 
+        A group is flushed at most every `flush_window` seconds, or in every step of the loop where it is 0.
         `saw` is given every batch of the watch, and None where the watch begins anew.
         """
         self._engine = engine
@@ -49,6 +75,9 @@ class Live:
         self._counts = counts
         self._clock = clock
         self._behind_limit = behind_limit
+        self._flush_window = flush_window
+        self._pending: dict[Group, _Pending] = {}
+        self._flushed: WeakKeyDictionary[Group, float] = WeakKeyDictionary()
         self._saw = saw or (lambda _: None)
         self._watch: asyncio.Task[None] | None = None
         self._behind: dict[Group, tuple[int, float]] = {}
@@ -61,6 +90,9 @@ class Live:
 
     async def aclose(self) -> None:
         """Follow no longer."""
+        for pending in self._pending.values():
+            pending.timer.cancel()
+        self._pending.clear()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -72,16 +104,45 @@ class Live:
                 self._saw(None)
                 async for batch in watch:
                     self._saw(batch)
-                    self._take(batch)
+                    self._gather(batch)
             except SteadcastError as error:
                 log.warning("following the engine failed", code=error.code)
             self._counts["watch_ended"] += 1
             await asyncio.sleep(RETRY_READ)
 
-    def _take(self, batch: Batch) -> None:
+    # The flush window
+
+    def _gather(self, batch: Batch) -> None:
+        """Keep a batch until its group's flush: at once where the last one is older than the window.
+
+        What comes within the window goes out at its end, together; a full page doesn't wait.
+        """
         group = self._groups.get(batch.stream, batch.lane)
         if group is None:
             return
+        pending = self._pending.get(group)
+        if pending is None:
+            pending = self._pending[group] = _Pending(self._timer(group))
+        pending.add(batch)
+        if pending.full:
+            self._flush(group)
+
+    def _timer(self, group: Group) -> asyncio.Handle:
+        loop = asyncio.get_running_loop()
+        since = self._clock() - self._flushed.get(group, float("-inf"))
+        if since >= self._flush_window:
+            return loop.call_soon(self._flush, group)
+        return loop.call_later(self._flush_window - since, self._flush, group)
+
+    def _flush(self, group: Group) -> None:
+        pending = self._pending.pop(group)
+        pending.timer.cancel()
+        if self._groups.get(group.stream, group.lane) is group:
+            self._flushed[group] = self._clock()
+            for batch in merge(pending.batches):
+                self._take(group, batch)
+
+    def _take(self, group: Group, batch: Batch) -> None:
         if group.epoch == "":
             group.epoch, group.position = batch.epoch, batch.upto
         elif batch.epoch != group.epoch or batch.after > group.position:
@@ -97,9 +158,11 @@ class Live:
         events = len(batch.events)
         lagging = group.room_for(events, frame.size)
         group.advance(self._clock(), batch.upto, events, frame.size)
-        for flow in list(group.flows):
-            flow.session.owner.write(frame)
         self._counts["deliveries"] += events * len(group.flows)
+        self._counts["flushes"] += 1
+        for way, targets in list(group.targets.items()):
+            # A copy: a transport that is full takes its flow out of the group while it is written to.
+            way.write(frame, list(targets.values()))
         self._counts["lagging"] += len(lagging)
         for flow in lagging:
             flow.settle()

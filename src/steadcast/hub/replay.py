@@ -135,8 +135,10 @@ class Replay:
         if batch.upto <= flow.sent and batch.epoch == flow.epoch:
             self._stand(flow, group)
             return
-        flow.session.owner.write(frame)
+        # Noted first: a transport that is full pauses the session while it is written to.
         flow.wrote(self._clock(), batch.epoch, batch.upto, len(batch.events), frame.size)
+        way, target = flow.session.route
+        way.write(frame, (target,))
         self._counts["replayed"] += len(batch.events)
         self.pump(flow)
 

@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 NAMESPACE = "/"
 
 
-def framed(frame: Frame) -> engine_packet.Packet:
-    """Give a frame's Engine.IO packet, built once and shared by every client of the group."""
-    if frame.framed is None:
-        text = f'2["batch",{frame.payload.decode()}]'
-        frame.framed = engine_packet.Packet(engine_packet.MESSAGE, text)
-    return frame.framed
+def stock_packet(frame: Frame) -> engine_packet.Packet:
+    """Give a frame's Engine.IO packet, which every client of the group shares."""
+    return engine_packet.Packet(engine_packet.MESSAGE, f'2["batch",{frame.payload.decode()}]')
 
 
 class Client:
@@ -53,7 +50,7 @@ class Client:
         if socket is None or socket.closed or socket.closing:
             self.dropped += 1
             return
-        socket.queue.put_nowait(framed(frame))
+        socket.queue.put_nowait(frame.form(stock_packet))
 
     async def send(self, event: str, payload: object) -> bool:
         """Send an event to this client; False where its connection is gone."""
