@@ -16,6 +16,7 @@ PREFIX: Final = "STEADCAST_"
 """What the names of environment variables begin with."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+FlushWindow = Annotated[float, Meta(ge=0, le=1)]
 Above0 = Annotated[float, Meta(gt=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
 
@@ -78,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window_events: AtLeast1 = _default(1_024)
     window_bytes: AtLeast1 = _default(1024 * 1024)
     ack_overdue: Above0 = _default(40.0)
+
+    flush_window: FlushWindow = _default(0.005)
 
     ping_interval: Above0 = _default(30.0)
     ping_timeout: Above0 = _default(10.0)

@@ -100,7 +100,7 @@ async def test_what_is_not_acked_shows_as_lag_and_as_a_share_of_the_window(stage
 
 
 async def test_the_state_is_that_of_the_lane_furthest_from_live() -> None:
-    async with staged(window_events=4) as stage:
+    async with staged(window_events=4, flush_window=0.0) as stage:
         peer = Peer()
         await peer.connect(stage.url)
         await peer.call("subscribe", {"stream": "orders", "from": "start"})
