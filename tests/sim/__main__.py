@@ -7,115 +7,31 @@ broken seed is named; the first few are shrunk and told. `--first N --seeds 1` p
 from __future__ import annotations
 
 import argparse
-import gc
-import multiprocessing
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
 
-import structlog
-
-from tests.sim.shrink import story
-from tests.sim.world import plan_of, play
-
-CHUNK = 20
-STORIES = 3
-SAY_EVERY = 30.0
+from tests.sim import mutants
 
 
-class Told(NamedTuple):
-    """What some seeds came to."""
-
-    seeds: int
-    steps: int
-    faults: Counter[str]
-    broken: dict[int, list[str]]
-
-
-def quiet() -> None:
-    """Faults are meant here: the house's warnings about them say nothing."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+def options() -> argparse.ArgumentParser:
+    given = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    given.add_argument("--seeds", type=int, default=2_000, help="how many")
+    given.add_argument("--first", type=int, default=0, help="the first one")
+    given.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    given.add_argument("--stories", type=int, default=3, help="broken seeds that are shrunk and told")
+    given.add_argument("--tries", type=int, default=150, help="histories that are played to shrink one")
+    given.add_argument("--stop", action="store_true", help="stop at the first that is broken")
+    given.add_argument("--mutant", choices=mutants.MUTANTS, help="make this wrong before")
+    return given
 
 
-def play_some(seeds: range) -> Told:
-    """Play seeds one after the other; what breaks the simulation itself counts as broken too."""
-    gc.disable()  # histories leave cycles: one sweep behind some of them is much cheaper
-    told = Told(len(seeds), 0, Counter(), {})
-    steps = 0
-    for seed in seeds:
-        world, violations = play(plan_of(seed))
-        steps += world.loop.steps
-        told.faults.update(world.record.faults)
-        if violations:
-            told.broken[seed] = [str(violation) for violation in violations[:3]]
-    gc.collect()
-    return told._replace(steps=steps)
+def main() -> int:
+    chosen = options().parse_args()
+    if chosen.mutant:
+        mutants.apply(chosen.mutant)
+    from tests.sim import run  # imports the house, with its mutant
 
-
-def chunks(first: int, seeds: int) -> Iterator[range]:
-    """Cut the seeds into parts that a process plays in a second or so."""
-    for start in range(first, first + seeds, CHUNK):
-        yield range(start, min(start + CHUNK, first + seeds))
-
-
-def play_all(first: int, seeds: int, jobs: int) -> Iterator[Told]:
-    """Play all seeds, in so many processes."""
-    if jobs == 1:
-        yield from map(play_some, chunks(first, seeds))
-        return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap_unordered(play_some, chunks(first, seeds))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Play, and tell; returns the exit status."""
-    options = _options().parse_args(arguments)
-    quiet()
-    began = said = time.monotonic()
-    total = Told(0, 0, Counter(), {})
-    for part in play_all(options.first, options.seeds, options.jobs):
-        total = Told(
-            total.seeds + part.seeds,
-            total.steps + part.steps,
-            total.faults + part.faults,
-            total.broken | part.broken,
-        )
-        for seed, violations in part.broken.items():
-            print(f"seed {seed}: {'; '.join(violations)}", flush=True)
-        if time.monotonic() - said > SAY_EVERY:
-            said = time.monotonic()
-            print(f"… {total.seeds} seeds, {len(total.broken)} broken", file=sys.stderr, flush=True)
-        if options.stop and total.broken:
-            break
-    _tell(total, time.monotonic() - began, options)
-    return 1 if total.broken else 0
-
-
-def _tell(total: Told, seconds: float, options: argparse.Namespace) -> None:
-    for seed in sorted(total.broken)[: options.stories]:
-        print(f"\n{story(seed)}\n")
-    for kind, count in sorted(total.faults.items(), key=lambda each: -each[1]):
-        print(f"{count:10,}  {kind}")
-    rate = total.seeds / max(seconds, 1e-9)
-    last = options.first + options.seeds - 1
-    print(
-        f"seeds {options.first} to {last} in {seconds:.0f} s, {options.jobs} processes: "
-        f"{rate:.1f} seeds/s, a million in {1e6 / rate / 3600:.1f} h"
-    )
-    print(f"seeds {total.seeds} steps {total.steps} violations {len(total.broken)}")
-
-
-def _options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
-    options.add_argument("--seeds", type=int, default=2_000, help="how many")
-    options.add_argument("--first", type=int, default=0, help="the first one")
-    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    options.add_argument("--stories", type=int, default=STORIES, help="broken seeds that are shrunk and told")
-    options.add_argument("--stop", action="store_true", help="stop at the first that is broken")
-    return options
+    return run.play_and_tell(chosen)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,7 @@ class Subscriber:
             case SendSubscribe(stream, cursors, start) if link is not None:
                 link.up(link.server.subscribe, link, Subscribe(stream, dict(cursors), check_from(start)))
             case SendAck(stream, lane, epoch, offset) if link is not None:
+                self.note("confirmed", lane, epoch, offset)
                 link.up(link.acked, Ack(stream, lane, epoch, offset))
 
     def arm(self) -> None:

@@ -209,6 +209,11 @@ class Checker:
             self._say("P3", f"{who} {lane}: told of a reset within {epoch}")
         self._tracks[who, lane] = Track(epoch, offset)
 
+    def _confirmed(self, who: str, lane: str, epoch: str, offset: int) -> None:
+        track = self._tracks[who, lane]
+        if epoch == track.epoch and self._missing(track, self._logs[epoch, lane], offset + 1):
+            self._say("P5", f"{who} {lane}: {offset} was acked while {track.at} was applied")
+
     @staticmethod
     def _missing(track: Track, log: Log, before: int) -> list[int]:
         behind = range(track.at + 1, before)
@@ -266,6 +271,7 @@ _READERS: dict[str, Any] = {
     "began": Checker._began,
     "applied": Checker._moved,
     "passed_over": Checker._moved,
+    "confirmed": Checker._confirmed,
     "lost": Checker._lost,
     "reset": Checker._reset,
     "buffer": Checker._buffer,

@@ -15,6 +15,7 @@ inside the house: publishers, subscribers, the wire and the disk each write down
     arrived      who, lane, count                               events of a batch reached a subscriber
     began        who, lane, epoch, offset                       it had no cursor and begins behind here
     applied      who, lane, epoch, offset, id                   its handler has returned
+    confirmed    who, lane, epoch, offset                       it acked all up to here
     passed_over  who, lane, epoch, offset, id                   it was told that the handler failed for good
     lost         who, lane, first, last, maybe                  it was told that these offsets are gone
     reset        who, lane, epoch, offset                       it was told that the log is another one

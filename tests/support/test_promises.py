@@ -100,6 +100,12 @@ def test_a_hole_on_the_wire_is_seen_where_retention_did_not_make_it() -> None:
     assert says in broken(*without("dropped"))
 
 
+def test_an_ack_for_what_was_not_applied_is_seen() -> None:
+    early = ("confirmed", "sub", "normal", "e1", 2)
+    assert broken(*GOOD[:10], early, *GOOD[10:]) == ["P5: sub normal: 2 was acked while 1 was applied"]
+    assert broken(*GOOD[:11], early, *GOOD[11:]) == []
+
+
 def test_more_unacked_events_than_the_window_are_seen() -> None:
     assert broken(*without("taken"), window=2) == ["P5: sub.1 normal: 3 events unacked, 2 allowed"]
 
