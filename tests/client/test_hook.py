@@ -23,6 +23,7 @@ from steadcast.client.hook import MAX_BODY, MAX_INPUT, PATH, _body
 from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import Request
+from steadcast.masking import Masking
 from tests.fake_ingest import Answer, FakeIngest, problem
 
 if TYPE_CHECKING:
@@ -192,6 +193,18 @@ def test_a_hook_too_large_for_an_event_has_its_long_strings_cut(server: FakeInge
     assert body["steadcast_truncated"]["bytes"] == len(json.dumps(big))
 
 
+def test_secrets_are_masked_before_anything_is_kept(tmp_path: Path) -> None:
+    agent = Agent(tmp_path, "http://127.0.0.1:9")
+    agent.environ["STEADCAST_MASK_PATTERNS"] = '["ACME-\\\\d"]'
+    agent.call(CALL | {"tool_input": {"command": "TOKEN=geheim1 run", "password": "geheim2", "x": "ACME-7"}})
+    agent.call(b"TOKEN=geheim3 is no JSON")
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert kept.count(b"[masked]") == 4
+    assert b"steadcast_masked" in kept
+    assert b"geheim" not in kept
+    assert b"ACME" not in kept
+
+
 def test_a_pipe_that_the_agent_leaves_open_does_not_hold_the_hook(server: FakeIngest, agent: Agent) -> None:
     with agent.start() as hook:
         assert hook.stdin is not None
@@ -352,6 +365,7 @@ def test_the_hook_imports_the_standard_library_alone_and_none_of_its_slow_parts(
     assert not roots & (slow | {"threading", "tempfile"})
 
 
+MASKING = Masking()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -364,7 +378,7 @@ def test_whatever_is_read_becomes_one_bounded_strict_json_object(content: bytes)
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    body = _body(content, len(content))
+    body = _body(content, len(content), MASKING)
     assert len(body) <= MAX_BODY
     assert isinstance(json.loads(body.decode("utf-8"), parse_constant=refuse), dict)
 
@@ -373,6 +387,6 @@ def test_whatever_is_read_becomes_one_bounded_strict_json_object(content: bytes)
 @settings(deadline=None, max_examples=30)
 def test_a_large_object_is_cut_until_it_fits(length: int, count: int, letter: str) -> None:
     content = ('{"all": [' + ",".join([f'"{letter * length}"'] * count) + "]}").encode()
-    body = _body(content, len(content))
+    body = _body(content, len(content), MASKING)
     assert len(body) <= MAX_BODY
     assert "all" in json.loads(body)

@@ -5,7 +5,8 @@ and the server gets at most 300 ms. Only the standard library, and little of it:
 
 Input that isn't a JSON object isn't lost in silence: it becomes a bounded event of its own, with
 `hook_event_name` "hook.invalid", `reason`, `bytes` and the first characters as `head`. A JSON object too
-large for the server is sent with its long strings cut, and says so in `steadcast_truncated`.
+large for the server is sent with its long strings cut, and says so in `steadcast_truncated`. Secrets are
+masked before anything is kept, and `steadcast_masked` says how many texts that changed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from steadcast.client.spool import Spool
     from steadcast.client.spooled import Request
+    from steadcast.masking import Masking
 
 PATH = "/v1/hooks/claude"
 
@@ -59,7 +61,7 @@ def main() -> int:
 
 
 def _run(environ: Mapping[str, str]) -> None:
-    request = _request(*_read_input(0))
+    request = _request(*_read_input(0), environ)
     if request is None:
         return
     from steadcast.client.address import DEFAULT_URL, parse_address
@@ -161,33 +163,35 @@ def _is_whole(held: bytes) -> bool:
     return True
 
 
-def _request(held: bytes, count: int) -> Request | None:
+def _request(held: bytes, count: int, environ: Mapping[str, str]) -> Request | None:
     if count == 0 and os.isatty(0):
         return None  # a person has typed the command: nothing happened
     from steadcast.client.ids import mint_id
     from steadcast.client.spooled import Request
+    from steadcast.masking import of_environment
 
     headers = {"content-type": "application/json", "ce-id": mint_id(), "ce-time": _now()}
-    return Request(PATH, headers, _body(held, count))
+    return Request(PATH, headers, _body(held, count, of_environment(environ)))
 
 
-def _body(held: bytes, count: int) -> bytes:
+def _body(held: bytes, count: int, masking: Masking) -> bytes:
     if count == 0:
-        return _invalid("empty", held, count)
+        return _invalid("empty", held, count, masking)
     if count > len(held):
-        return _invalid("too_large", held, count)
+        return _invalid("too_large", held, count, masking)
     try:
         value = json.loads(held, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
-        return _invalid("too_deep", held, count)
+        return _invalid("too_deep", held, count, masking)
     except ValueError:
-        return _invalid("not_json", held, count)
+        return _invalid("not_json", held, count, masking)
     if not isinstance(value, dict):
-        return _invalid("not_an_object", held, count)
-    return _fitting(value, held, count)
+        return _invalid("not_an_object", held, count, masking)
+    # Masked before it is cut: half a secret looks like none.
+    return _fitting(masking.body(value), held, count, masking)
 
 
-def _fitting(value: dict[str, Any], held: bytes, count: int) -> bytes:
+def _fitting(value: dict[str, Any], held: bytes, count: int, masking: Masking) -> bytes:
     body = _encode(value)
     if len(body) <= MAX_BODY:
         return body
@@ -196,7 +200,7 @@ def _fitting(value: dict[str, Any], held: bytes, count: int) -> bytes:
         body = _encode(_cut(value, longest) | {"steadcast_truncated": told})
         if len(body) <= MAX_BODY:
             return body
-    return _invalid("too_large", held, count)
+    return _invalid("too_large", held, count, masking)
 
 
 def _cut(value: Any, longest: int) -> Any:
@@ -209,8 +213,8 @@ def _cut(value: Any, longest: int) -> Any:
     return value
 
 
-def _invalid(reason: str, held: bytes, count: int) -> bytes:
-    head = held[:_HEAD].decode("utf-8", "replace")
+def _invalid(reason: str, held: bytes, count: int, masking: Masking) -> bytes:
+    head = masking.text(held[: 2 * _HEAD].decode("utf-8", "replace"))[:_HEAD]
     return _encode({"hook_event_name": "hook.invalid", "reason": reason, "bytes": count, "head": head})
 
 
