@@ -17,9 +17,9 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 FLOORS = {
-    **dict.fromkeys(["event", "incoming", "wire", "errors", "version", "core"], 0),
+    **dict.fromkeys(["event", "incoming", "wire", "errors", "version", "masking", "core"], 0),
     **dict.fromkeys(["engines", "client"], 1),
-    **dict.fromkeys(["hub", "announce"], 2),
+    **dict.fromkeys(["hub", "gate", "announce"], 2),
     **dict.fromkeys(["socketio", "http"], 3),
     **dict.fromkeys(["app", "serve", "cli", "config", "commands", "demo", "doctor"], 4),
     "testing": 2,  # public, for tests: nothing of the house imports it

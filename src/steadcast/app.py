@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import socket
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import socketio
@@ -20,13 +22,16 @@ from steadcast.core.retry import RetryQueue
 from steadcast.core.session import Window
 from steadcast.engines import open_engine, sqlite_path
 from steadcast.engines.base import Retention
-from steadcast.errors import SteadcastError
+from steadcast.errors import InvalidRequest, NotAllowed, SteadcastError
 from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
 from steadcast.http.context import PROBED, Context, Limits
-from steadcast.http.edge import Door
+from steadcast.http.edge import LIMITED, Door
+from steadcast.http.rates import Rates
+from steadcast.http.tokens import JwtRules, Tokens
 from steadcast.hub import Hub, Timing
+from steadcast.masking import Masking
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.codec import JsonPacket
 from steadcast.socketio.connections import ConnectionEventHandler
@@ -40,8 +45,11 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from steadcast.core.scopes import Identity
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
+    from steadcast.socketio.client import Client
+    from steadcast.socketio.transport import Authorize
 
 log = structlog.get_logger("steadcast")
 
@@ -61,10 +69,19 @@ class Attributes(TypedDict, total=False):
     time: str | None
 
 
-def own_server() -> socketio.AsyncServer:
-    """Make the Socket.IO server that Steadcast uses when it isn't given one; only pages of its own origin."""
+def own_server(
+    is_own_origin: Callable[[str | None, dict[str, Any]], bool] | None = None,
+) -> socketio.AsyncServer:
+    """Make the Socket.IO server that Steadcast uses when it isn't given one.
+
+    `is_own_origin` tells which pages may come, by their Origin; by default those of the server's own.
+    """
     return socketio.AsyncServer(
-        async_mode="asgi", serializer=JsonPacket, max_http_buffer_size=MAX_MESSAGE, cors_allowed_origins=None
+        async_mode="asgi",
+        serializer=JsonPacket,
+        max_http_buffer_size=MAX_MESSAGE,
+        cors_allowed_origins=is_own_origin,
+        cors_credentials=False,
     )
 
 
@@ -87,16 +104,17 @@ class Steadcast:
         *,
         engine: str | Engine | None = None,
         settings: Settings | None = None,
-        authorize: Callable[[dict[str, Any], object], None] | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         """Attach to a Socket.IO server, or make one.
 
         `engine` is a URL, or an engine that stays yours; `authorize(environ, auth)` raises `NotAllowed` for a
-        connect that is to be refused, by default where `settings.token` is set and wasn't given.
+        connect that is to be refused, by default where a token is set and wasn't given. What it returns, or
+        awaits, is who connected (`Identity`: scopes, streams, an end); None may everything.
         """
         self.settings = settings or Settings()
         self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
-        self.sio = sio if sio is not None else own_server()
+        self.sio = sio if sio is not None else own_server(self._is_own_origin)
         self._given = engine if engine is not None else self.settings.engine
         self.engine = (
             open_engine(self._given, retention=_retention(self.settings))
@@ -140,6 +158,7 @@ class Steadcast:
             begin=self.start,
             timeouts=self.timeouts,
             authorize=authorize or self._check_connect,
+            spend=self._spend,
         )
         self.http = build(self.context)
         self._socket_app = Door(socketio.ASGIApp(self.sio, socketio_path=None), self.context)
@@ -273,13 +292,23 @@ class Steadcast:
 
     def _context(self) -> Context:
         settings = self.settings
+        counts: Counter[str] = Counter()
         return Context(
             hub=self.hub,
             engine=self.engine,
             node=self.node,
-            token=settings.token,
+            tokens=_tokens(settings),
+            rates=Rates(
+                connects=settings.rate_connects,
+                publishes=settings.rate_publishes,
+                guesses=settings.rate_guesses,
+                counts=counts,
+            ),
+            counts=counts,
+            masking=_masking(settings),
             base_path=settings.base_path,
             allowed_hosts=tuple(settings.allowed_hosts),
+            cors_origins=tuple(access.check_allowed_origin(each) for each in settings.cors_origins),
             connections=self.connections,
             dead=self.dead,
             limits=Limits(handler_timeout=settings.handler_timeout),
@@ -337,13 +366,49 @@ class Steadcast:
             "breaker": {state.name.lower(): int(state is breaker) for state in State},
         }
 
-    def _check_connect(self, environ: dict[str, Any], auth: object) -> None:
+    async def _check_connect(self, environ: dict[str, Any], auth: object) -> Identity:
+        scope = environ.get("asgi.scope", {})
+        if LIMITED in scope:
+            raise scope[LIMITED]
         token = auth.get("token") if isinstance(auth, dict) else None
-        access.authorize(
+        return await access.authorize(
             self.context,
             token=token if isinstance(token, str) else None,
             cookie=environ.get("HTTP_COOKIE"),
+            address=access.address_of(scope),
         )
+
+    async def _spend(self, client: Client, events: int) -> None:
+        who = access.client_of(client.gate.identity, client.address)
+        await self.context.rates.publish(who, events)
+
+    def _is_own_origin(self, origin: str | None, environ: dict[str, Any]) -> bool:
+        try:
+            access.check_origin(self.context, origin, environ.get("HTTP_HOST"))
+        except NotAllowed:
+            self.context.counts["refused_wrong_origin"] += 1
+            return False
+        return True
+
+
+def _tokens(settings: Settings) -> Tokens:
+    with_jwt = settings.jwt_secret is not None or settings.jwt_jwks is not None
+    rules = JwtRules(
+        secret=settings.jwt_secret,
+        jwks=settings.jwt_jwks,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        leeway=settings.jwt_leeway,
+    )
+    return Tokens(settings.token, settings.tokens, rules if with_jwt else None)
+
+
+def _masking(settings: Settings) -> Masking:
+    try:
+        return Masking(settings.mask_patterns, settings.mask_keys, on=settings.masking)
+    except re.error as error:
+        told = f"mask_patterns: {error.pattern!a} is no regular expression: {error}"
+        raise InvalidRequest(told, field="mask_patterns") from error
 
 
 def _retry_queue(settings: Settings) -> RetryQueue[Held]:

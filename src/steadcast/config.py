@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_ori
 import msgspec
 from msgspec import Meta
 
+from steadcast.core.scopes import TokenRule  # noqa: TC001 - msgspec reads the annotations at run time
 from steadcast.errors import InvalidSettings
 
 PREFIX: Final = "STEADCAST_"
@@ -17,6 +18,7 @@ PREFIX: Final = "STEADCAST_"
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 FlushWindow = Annotated[float, Meta(ge=0, le=1)]
+AtLeast0 = Annotated[float, Meta(ge=0)]
 Above0 = Annotated[float, Meta(gt=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
 
@@ -61,8 +63,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     base_path: str = _default("")
     engine: str = _default("sqlite:///steadcast.db")
     token: str | None = _default(None)
+    tokens: list[TokenRule] = _default([])
+    jwt_secret: str | None = _default(None)
+    jwt_jwks: Path | None = _default(None)
+    jwt_issuer: str | None = _default(None)
+    jwt_audience: str | None = _default(None)
+    jwt_leeway: AtLeast0 = _default(0.0)
     allowed_hosts: list[str] = _default([])
+    cors_origins: list[str] = _default([])
+    trusted_proxies: list[str] = _default(["127.0.0.1", "::1"])
     server_url: str | None = _default(None)
+    rate_connects: str = _default("50/second")
+    rate_publishes: str = _default("off")
+    rate_guesses: str = _default("10/minute")
+    masking: bool = _default(True)
+    mask_patterns: list[str] = _default([])
+    mask_keys: list[str] = _default([])
     dead_file: Path | None = _default(None)
     certfile: Path | None = _default(None)
     keyfile: Path | None = _default(None)
@@ -97,6 +113,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry_queue_size: AtLeast1 = _default(1_000)
     drain_limit: Above0 = _default(10.0)
 
+    def __repr__(self) -> str:
+        shown = {name: "…" if is_secret(name) else getattr(self, name) for name in FIELDS}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether clients must show something."""
+        return bool(self.token or self.tokens or self.jwt_secret or self.jwt_jwks)
+
     def __post_init__(self) -> None:
         """Read what came as text, and see that every value is one that its setting may have."""
         wrong = {}
@@ -119,6 +144,11 @@ FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)
 
 for _name, _field in FIELDS.items():
     _field.default_factory.name = _name
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a setting's value is never shown."""
+    return "token" in name or "secret" in name
 
 
 def default_of(name: str) -> Any:

@@ -36,7 +36,7 @@ RECONNECT_IN: Final = (0.5, 3.0)
 
 def check_binding(settings: Settings) -> None:
     """Refuse to serve more than this machine without a token; raises `InvalidRequest`."""
-    if settings.token is None and not _is_loopback(settings.host):
+    if not settings.guarded and not _is_loopback(settings.host):
         raise InvalidRequest(
             f"{settings.host} can be reached from other machines: set a token (--token, STEADCAST_TOKEN),"
             " or serve on 127.0.0.1",
@@ -140,6 +140,7 @@ def serve(settings: Settings) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=max(1, int(settings.drain_limit / 2)),
     )
     server = Server(config, cast, settings)

@@ -29,7 +29,7 @@ def test_every_message_that_is_shown_is_valid() -> None:
         PARSERS[name](payload)
 
 
-FIELDS = {"index", "field", "lost", "next", "epoch"}
+FIELDS = {"index", "field", "lost", "next", "epoch", "scope"}
 """What stands beside the codes in the page's table."""
 
 RAISED: dict[type[errors.SteadcastError], tuple[str, ...]] = {
@@ -42,7 +42,8 @@ RAISED: dict[type[errors.SteadcastError], tuple[str, ...]] = {
         "not_found",
         "method_not_allowed",
     ),
-    errors.NotAllowed: ("unauthorized", "wrong_origin", "wrong_host"),
+    errors.NotAllowed: ("unauthorized", "token_expired", "forbidden", "wrong_origin", "wrong_host"),
+    errors.RateLimited: ("rate_limited",),
     errors.IdConflict: ("id_conflict",),
     errors.PositionLost: ("trimmed", "reset"),
     errors.TooLarge: ("event_too_large", "batch_too_large", "body_too_large"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadcast.errors import NotAllowed
-from steadcast.http.access import authorize, bearer, check_host, check_origin, session_of
+from steadcast.http.access import authorize, bearer, check_host, check_origin
+from steadcast.http.rates import Rates
+from steadcast.http.tokens import Tokens
 from tests.support.http_serving import Answer, Client, Server, an_event, serving
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 TOKEN = "a-token-with-ü"  # noqa: S105 - made up for these tests
 PLAIN = "plain"
-COOKIE = f"steadcast_session={session_of(TOKEN)}"
+COOKIE = f"steadcast_session={Tokens(TOKEN).session_of(TOKEN)}"
 CLOSED = [
     ("GET", "/v1/streams"),
     ("GET", "/v1/stats"),
@@ -180,9 +183,9 @@ def test_the_origin_may_be_the_address_that_browsers_know() -> None:
             check_origin(server.context, "https://cast.example:444", "127.0.0.1:8765")
 
 
-def test_authorize_serves_other_doors_too(context: Context) -> None:
-    authorize(context, token=TOKEN)
-    authorize(context, cookie=COOKIE)
+async def test_authorize_serves_other_doors_too(context: Context) -> None:
+    await authorize(context, token=TOKEN)
+    await authorize(context, cookie=COOKIE)
     before = context.counts["unauthorized"]
     for token, cookie in (
         (None, None),
@@ -192,15 +195,22 @@ def test_authorize_serves_other_doors_too(context: Context) -> None:
         ("\ud800", None),
     ):
         with pytest.raises(NotAllowed):
-            authorize(context, token=token, cookie=cookie)
+            await authorize(context, token=token, cookie=cookie)
     assert context.counts["unauthorized"] == before + 5
 
 
 @given(st.text(max_size=40))
-def test_no_header_lets_in_or_breaks_anything(text: str) -> None:
-    bare: Any = SimpleNamespace(token=TOKEN, counts={"unauthorized": 0}, allowed_hosts=(), server_url=None)
+async def test_no_header_lets_in_or_breaks_anything(text: str) -> None:
+    bare: Any = SimpleNamespace(
+        tokens=Tokens(TOKEN),
+        rates=Rates(),
+        counts=Counter(),
+        allowed_hosts=(),
+        cors_origins=(),
+        server_url=None,
+    )
     with pytest.raises(NotAllowed):
-        authorize(bare, token=bearer(f"Bearer {text}x"), cookie=text)
+        await authorize(bare, token=bearer(f"Bearer {text}x"), cookie=text)
     with pytest.raises(NotAllowed):
         check_host(bare, f"{text}.evil")
     with pytest.raises(NotAllowed):

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from steadcast.errors import SteadcastError
-from steadcast.http.app import ENDPOINTS
+from steadcast.http.app import ENDPOINTS, OPEN
 from steadcast.http.openapi import Problem, Results
 from steadcast.http.problems import STATUS_BY_CLASS, STATUS_BY_CODE, problem_of
 from steadcast.http.reads import Page, Streams
@@ -39,9 +39,9 @@ def test_every_route_is_in_the_document_and_nothing_else_is() -> None:
 def test_open_routes_are_documented_as_open_and_the_others_answer_401() -> None:
     for endpoint in ENDPOINTS:
         operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
-        assert (operation.get("security") == []) is endpoint.open, endpoint
-        if not endpoint.open:
-            assert "401" in operation["responses"], endpoint
+        assert (operation.get("security") == []) is (endpoint.scope is OPEN), endpoint
+        if endpoint.scope is not OPEN:
+            assert {"401", "403", "429"} <= operation["responses"].keys(), endpoint
 
 
 def test_every_reference_leads_somewhere() -> None:

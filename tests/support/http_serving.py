@@ -18,6 +18,7 @@ from steadcast.engines.memory import MemoryEngine
 from steadcast.http.app import build
 from steadcast.http.context import Context
 from steadcast.http.openapi import document
+from steadcast.http.tokens import Tokens
 from steadcast.hub import Hub, Timing
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Server:
     def __init__(self, engine: SickEngine | None = None, **settings: Any) -> None:
         self.engine = engine or SickEngine(epoch="one")
         self.more = settings.pop("more", ())
-        self.settings = settings
+        token = settings.pop("token", None)
+        self.settings = settings | ({"tokens": Tokens(token)} if token is not None else {})
         self.context: Context
         # asyncio turns Nagle's algorithm off for sockets that say they are TCP; else each answer takes 40 ms.
         self.sockets = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

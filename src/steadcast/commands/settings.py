@@ -6,7 +6,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from steadcast.commands.exits import Exit, leave
-from steadcast.config import FIELDS, load, variable
+from steadcast.config import FIELDS, is_secret, load, variable
 from steadcast.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ def settings_or_leave(config: Path | None, **flags: Any) -> Settings:
 def _line(name: str, why: str, given: object, config: Path | None) -> str:
     if name not in FIELDS:
         return f"{name}: {why}" + (f" ({config})" if config else "")
-    shown = ascii(given)[:100] if "token" not in name else "a secret"
+    shown = "a secret" if is_secret(name) else ascii(given)[:100]
     sources = [variable(name), "a flag", *([str(config)] if config else [])]
     return f"{name}: {why}, not {shown} (set by {', '.join(sources[:-1])} or {sources[-1]})"

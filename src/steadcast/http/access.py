@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
+from steadcast.core.scopes import ANYBODY, Identity
 from steadcast.errors import InvalidRequest, NotAllowed
 from steadcast.http.body import decode_json, read_body
+from steadcast.http.rates import network
+from steadcast.http.tokens import is_jwt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from steadcast.http.context import Context
@@ -24,6 +27,8 @@ COOKIE: Final = "steadcast_session"
 COOKIE_AGE: Final = 30 * 24 * 3600
 """Seconds after which a browser is asked for the token again."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+IDENTITY: Final = "steadcast.identity"
+"""Where a request's scope keeps who it comes from."""
 ANY_HOST: Final = "*"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110, section 9.2.1)."""
@@ -53,26 +58,69 @@ def check_origin(context: Context, origin: str | None, host: str | None) -> None
     own = {_netloc(f"//{host or ''}")}
     if context.server_url:
         own.add(_netloc(context.server_url))
+    if origin.lower() in context.cors_origins:
+        return
     asked = _netloc(origin)
     if asked is None or asked not in own:
         raise NotAllowed("a page of another origin may not do this", code="wrong_origin")
 
 
-def authorize(context: Context, *, token: str | None = None, cookie: str | None = None) -> None:
-    """Let in who has the token, or the cookie that `/v1/login` gave for it; everybody where none is set.
+def check_allowed_origin(origin: str) -> str:
+    """Return an origin as browsers write it; raises `InvalidRequest` for what is none."""
+    parts = urlsplit(origin)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or origin.count("/") != 2:  # noqa: PLR2004 - scheme://
+        raise InvalidRequest(
+            "cors_origins: an origin is a scheme, a name and perhaps a port, as in https://app.example",
+            field="cors_origins",
+        )
+    return origin.lower()
 
-    `token` is bare, without "Bearer"; `cookie` is the whole Cookie header. Compares in constant time.
-    Raises `NotAllowed` (`unauthorized`).
+
+async def authorize(
+    context: Context, *, token: str | None = None, cookie: str | None = None, address: str | None = None
+) -> Identity:
+    """Tell who shows this token, or else this cookie of `/v1/login`; everybody where none is set.
+
+    `token` is bare, without "Bearer"; `cookie` is the whole Cookie header; `address` is the client's.
+    Raises `NotAllowed` (`unauthorized`, `token_expired`), and `RateLimited` after too many wrong ones.
     """
-    if context.token is None:
-        return
-    if token is not None and _same(token, context.token):
-        return
-    if cookie is not None and _same(_session_in(cookie), session_of(context.token)):
-        return
-    context.counts["unauthorized"] += 1
-    told = "the token is not the right one" if token else "this server asks for its token"
-    raise NotAllowed(told, code="unauthorized")
+    tokens = context.tokens
+    if not tokens.required:
+        return ANYBODY
+    shown = token if token is not None else _session_in(cookie or "")
+    # A JWT can't be guessed, and each refresh brings another: the limit would only hit the honest.
+    guess = bool(shown) and not is_jwt(shown)
+    if guess:
+        await context.rates.guess(address, shown)
+    try:
+        identity = tokens.identify(shown) if token is not None else tokens.identify_session(shown)
+    except NotAllowed as error:
+        context.counts[error.code] += 1
+        if guess:
+            await context.rates.guessed(address, shown, right=False)
+        if not shown:
+            raise NotAllowed("this server asks for its token", code="unauthorized") from error
+        raise
+    if guess:
+        await context.rates.guessed(address, shown, right=True)
+    return identity
+
+
+def identity_of(request: Request) -> Identity:
+    """Tell who a request was found to come from."""
+    identity: Identity = request.scope.get(IDENTITY, ANYBODY)
+    return identity
+
+
+def address_of(scope: Mapping[str, Any]) -> str | None:
+    """Give the client's address, as the server or a proxy that it trusts tells it."""
+    client = scope.get("client")
+    return client[0] if client else None
+
+
+def client_of(identity: Identity, address: str | None) -> str:
+    """Name what the publish rate is counted for: a token at an address."""
+    return f"{identity.name} {network(address)}"
 
 
 def bearer(header: str | None) -> str | None:
@@ -84,21 +132,18 @@ def bearer(header: str | None) -> str | None:
     return token.strip().encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def session_of(token: str) -> str:
-    """Give the cookie's value for a token: derived, since browsers show a host's cookies to all its ports."""
-    return hmac.new(token.encode(), b"steadcast session 1", hashlib.sha256).hexdigest()
-
-
 async def login(context: Context, request: Request) -> Response:
     """Take the token from a page, once, and give it a cookie that no script can read: `POST /v1/login`."""
     body = decode_json(await read_body(context, request))
     token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str):
         raise InvalidRequest('the body is {"token": "…"}', field="token")
-    authorize(context, token=token)
+    identity = await authorize(context, token=token, address=address_of(request.scope))
     response = Response(status_code=204)
-    if context.token is not None:
-        _set_cookie(context, request, response, session_of(context.token), COOKIE_AGE)
+    if context.tokens.required:
+        left = COOKIE_AGE if identity.expires is None else int(identity.expires - context.wall())
+        session = context.tokens.session_of(token)
+        _set_cookie(context, request, response, session, min(left, COOKIE_AGE))
     return response
 
 
@@ -125,10 +170,6 @@ def _session_in(header: str) -> str:
     """Find our cookie among those of every server on this host, some of which no parser of RFC 6265 takes."""
     pairs = (pair.strip().partition("=") for pair in header.split(";"))
     return next((value for name, _, value in pairs if name == COOKIE), "")
-
-
-def _same(given: str, right: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), right.encode())
 
 
 def _host_name(host: str) -> str:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from steadcast.errors import SteadcastError
+from steadcast.core.scopes import EVERY, Scope
+from steadcast.errors import NotAllowed, SteadcastError
 from steadcast.http import access, clients, dead, ingest, reads, sse, status
+from steadcast.http.claude import STREAM as CLAUDE
 from steadcast.http.dashboard import Dashboard
 from steadcast.http.edge import Edge
 from steadcast.http.problems import on_error, on_http_exception
@@ -28,39 +31,43 @@ if TYPE_CHECKING:
 
 
 class Endpoint(NamedTuple):
-    """One method of one path. `handler` raises errors of the tree.
+    """One method of one path, and whom it is for. `handler` raises errors of the tree.
 
-    `open` ones ask for no token; `admin` ones show or change how the server treats others, and are for
-    whoever runs it.
+    `scope` is asked for before the handler runs, on the stream of the path or else on `stream`; where there
+    is neither, the handler shows what the identity covers. OPEN ones ask for nothing. Who names no scope
+    gets the strictest.
     """
 
     method: str
     path: str
     handler: Handler
-    open: bool = False
-    admin: bool = False
+    scope: Scope | None = Scope.ADMIN
+    stream: str | None = None
+
+
+OPEN: Final = None
 
 
 ENDPOINTS: Final = (
-    Endpoint("POST", "/v1/streams/{stream}/events", ingest.publish),
-    Endpoint("GET", "/v1/streams/{stream}/events", reads.page),
-    Endpoint("GET", "/v1/streams/{stream}/sse", sse.feed),
-    Endpoint("GET", "/v1/streams", reads.streams),
-    Endpoint("POST", "/v1/hooks/claude", ingest.claude_hook),
-    Endpoint("POST", "/api/events", ingest.mpm),
-    Endpoint("GET", "/v1/clients", clients.listing, admin=True),
-    Endpoint("POST", "/v1/clients/{id}/ping", clients.ping, admin=True),
-    Endpoint("POST", "/v1/clients/{id}/disconnect", clients.disconnect, admin=True),
-    Endpoint("GET", "/v1/dead", dead.listing, admin=True),
-    Endpoint("POST", "/v1/dead/{id}/redrive", dead.redrive, admin=True),
-    Endpoint("DELETE", "/v1/dead/{id}", dead.drop, admin=True),
-    Endpoint("POST", "/v1/login", access.login, open=True),
-    Endpoint("POST", "/v1/logout", access.logout, open=True),
-    Endpoint("GET", "/v1/stats", status.stats),
-    Endpoint("GET", "/metrics", status.metrics),
-    Endpoint("GET", "/healthz", status.healthz, open=True),
-    Endpoint("GET", "/readyz", status.readyz, open=True),
-    Endpoint("GET", "/openapi.json", status.openapi, open=True),
+    Endpoint("POST", "/v1/streams/{stream}/events", ingest.publish, Scope.PUBLISH),
+    Endpoint("GET", "/v1/streams/{stream}/events", reads.page, Scope.SUBSCRIBE),
+    Endpoint("GET", "/v1/streams/{stream}/sse", sse.feed, Scope.SUBSCRIBE),
+    Endpoint("GET", "/v1/streams", reads.streams, Scope.SUBSCRIBE),
+    Endpoint("POST", "/v1/hooks/claude", ingest.claude_hook, Scope.PUBLISH, CLAUDE),
+    Endpoint("POST", "/api/events", ingest.mpm, Scope.PUBLISH, CLAUDE),
+    Endpoint("GET", "/v1/clients", clients.listing, Scope.ADMIN),
+    Endpoint("POST", "/v1/clients/{id}/ping", clients.ping, Scope.ADMIN),
+    Endpoint("POST", "/v1/clients/{id}/disconnect", clients.disconnect, Scope.ADMIN),
+    Endpoint("GET", "/v1/dead", dead.listing, Scope.ADMIN),
+    Endpoint("POST", "/v1/dead/{id}/redrive", dead.redrive, Scope.ADMIN),
+    Endpoint("DELETE", "/v1/dead/{id}", dead.drop, Scope.ADMIN),
+    Endpoint("POST", "/v1/login", access.login, OPEN),
+    Endpoint("POST", "/v1/logout", access.logout, OPEN),
+    Endpoint("GET", "/v1/stats", status.stats, Scope.SUBSCRIBE, EVERY),
+    Endpoint("GET", "/metrics", status.metrics, Scope.SUBSCRIBE, EVERY),
+    Endpoint("GET", "/healthz", status.healthz, OPEN),
+    Endpoint("GET", "/readyz", status.readyz, OPEN),
+    Endpoint("GET", "/openapi.json", status.openapi, OPEN),
 )
 
 
@@ -90,7 +97,7 @@ def build(context: Context, more: Iterable[Endpoint] = ()) -> Starlette:
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Edge, context)],
+        middleware=[Middleware(Edge, context), *_cors(context)],
         exception_handlers={SteadcastError: on_error, HTTPException: on_http_exception},
     )
     app.router.redirect_slashes = False  # an unknown path is a 404, in words
@@ -98,11 +105,37 @@ def build(context: Context, more: Iterable[Endpoint] = ()) -> Starlette:
     return app
 
 
+def _cors(context: Context) -> list[Middleware]:
+    """Let pages of the origins that are set read and write, with a token and never with a cookie."""
+    if not context.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(context.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Link", "Retry-After", "Steadcast-Epoch"],
+        )
+    ]
+
+
 async def _serve(context: Context, methods: dict[str, Endpoint], request: Request) -> ASGIApp:
     method = "GET" if request.method == "HEAD" else request.method
     endpoint = methods[method]
-    if not endpoint.open:
-        headers = request.headers
-        token = access.bearer(headers.get("authorization"))
-        access.authorize(context, token=token, cookie=headers.get("cookie"))
+    if endpoint.scope is not OPEN:
+        headers, scope = request.headers, request.scope
+        identity = await access.authorize(
+            context,
+            token=access.bearer(headers.get("authorization")),
+            cookie=headers.get("cookie"),
+            address=access.address_of(scope),
+        )
+        stream = request.path_params.get("stream", endpoint.stream)
+        try:
+            identity.check(endpoint.scope, stream, now=context.wall())
+        except NotAllowed as error:
+            context.counts[error.code] += 1
+            raise
+        scope[access.IDENTITY] = identity
     return await endpoint.handler(context, request)

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from steadcast.errors import HandlerTimeout, SteadcastError
 from steadcast.http.feeds import Feeds
 from steadcast.http.metrics import Requests
+from steadcast.http.rates import Rates
+from steadcast.http.tokens import Tokens
+from steadcast.masking import Masking
 from steadcast.version import __version__
 
 if TYPE_CHECKING:
@@ -68,16 +71,20 @@ class Context:
     `ready` lists in words what keeps the server from serving, where it is None an append is probed;
     `stats` gives what the application adds to `/v1/stats` and, its numbers, to `/metrics`;
     `started` and `wall` are Unix time; `server_url` is how browsers call the server where a proxy changes
-    the Host header; `allowed_hosts` are names beside the loopback's, "*" allows any.
+    the Host header; `allowed_hosts` are names beside the loopback's, "*" allows any; `cors_origins` are
+    the other origins, in lower case, whose pages may come in; `masking` takes secrets out of hooks.
     """
 
     hub: Hub
     engine: Engine
     node: str
     version: str = __version__
-    token: str | None = None
+    tokens: Tokens = field(default_factory=Tokens)
+    rates: Rates = field(default_factory=Rates)
+    masking: Masking = field(default_factory=Masking)
     base_path: str = ""
     allowed_hosts: Collection[str] = ()
+    cors_origins: Collection[str] = ()
     server_url: str | None = None
     limits: Limits = field(default_factory=Limits)
     publish: Publish | None = None

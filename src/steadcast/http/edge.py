@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
 
 import structlog
 from starlette.requests import ClientDisconnect
 
-from steadcast.errors import SteadcastError
-from steadcast.http.access import SAFE_METHODS, check_host, check_origin
+from steadcast.errors import RateLimited, SteadcastError
+from steadcast.http.access import SAFE_METHODS, address_of, check_host, check_origin
 from steadcast.http.problems import internal, problem
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from steadcast.http.context import Context
@@ -38,6 +40,8 @@ SECURITY: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+LIMITED: Final = "steadcast.limited"
+"""Where a WebSocket's scope keeps that it came over the rate, for its connect to be refused."""
 _SECURITY_RAW: Final = [(name.encode(), value.encode()) for name, value in SECURITY.items()]
 
 
@@ -103,7 +107,7 @@ class Edge:
 
 
 class Door:
-    """Before Socket.IO: who comes under a foreign name, or from a page of another origin, stays outside."""
+    """Before Socket.IO: who comes under a foreign name, from a page of another origin, or too often."""
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         """Stand before an ASGI application."""
@@ -111,21 +115,51 @@ class Door:
         self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a handshake or poll in, or refuse it in words; a WebSocket that is refused is answered 403."""
-        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        host = _text(headers.get(b"host"))
+        """Let a handshake or poll in, or refuse it in words, a WebSocket too where the server can."""
         try:
-            check_host(self._context, host)
-            check_origin(self._context, _text(headers.get(b"origin")), host)
+            await self._admit(scope)
         except SteadcastError as error:
             self._context.counts[f"refused_{error.code}"] += 1
-            if scope["type"] == "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-            else:
-                await problem(error)(scope, receive, send)
+            await _refuse(problem(error), scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, _marked(send) if scope["type"] == "http" else send)
+
+    async def _admit(self, scope: Scope) -> None:
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        host = _text(headers.get(b"host"))
+        check_host(self._context, host)
+        check_origin(self._context, _text(headers.get(b"origin")), host)
+        if b"sid" in parse_qs(scope["query_string"]):
+            return  # goes on with a connection that is there
+        try:
+            await self._context.rates.connect(address_of(scope))
+        except RateLimited as error:
+            if scope["type"] != "websocket":
+                raise
+            # A browser hides the answer to a WebSocket's handshake from its page: Socket.IO tells it.
+            scope[LIMITED] = error
+
+
+async def _refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+        return
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    head = {"status": response.status_code, "headers": response.raw_headers}
+    await send({"type": "websocket.http.response.start", **head})
+    await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+def _marked(send: Send) -> Send:
+    async def send_marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_SECURITY_RAW]
+        await send(message)
+
+    return send_marked
 
 
 def _text(value: bytes | None) -> str | None:

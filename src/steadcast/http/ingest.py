@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from steadcast.client.ids import mint_id
 from steadcast.errors import InvalidEvent
+from steadcast.http.access import address_of, client_of, identity_of
 from steadcast.http.body import decode_loosely, read_body
 from steadcast.http.claude import STREAM, hook_event, mpm_event
 from steadcast.http.cloudevents import header_text, is_batch, receive
@@ -34,14 +35,14 @@ async def publish(context: Context, request: Request) -> Response:
     if batched is not None and (plain := read_cloudevents(body, batched=batched, now=context.now())):
         events, left_out = plain
         context.counts["attributes_left_out"] += left_out
-        return await _append(context, stream, events)
+        return await _append(context, request, stream, events)
     received = receive(request.headers, body)
     context.counts["attributes_left_out"] += received.left_out
     if not received.batched:
-        return await _append(context, stream, [check_event(received.events, now=context.now())])
+        return await _append(context, request, stream, [check_event(received.events, now=context.now())])
     if not received.events:
         return json_response({"results": []})
-    return await _append(context, stream, check_events(received.events, now=context.now()))
+    return await _append(context, request, stream, check_events(received.events, now=context.now()))
 
 
 async def claude_hook(context: Context, request: Request) -> Response:
@@ -49,25 +50,33 @@ async def claude_hook(context: Context, request: Request) -> Response:
 
     `ce-id` and `ce-time` come from `steadcast hook`; without them an id is minted and the time is now.
     """
-    body = decode_loosely(await read_body(context, request))
+    body = _masked(context, decode_loosely(await read_body(context, request)))
     raw = hook_event(
         body, event_id=_event_id(request), time=_time_or(request.headers.get("ce-time"), context)
     )
-    return await _append(context, STREAM, [check_event(raw, now=raw["time"])])
+    return await _append(context, request, STREAM, [check_event(raw, now=raw["time"])])
 
 
 async def mpm(context: Context, request: Request) -> Response:
     """Take the body of Claude MPM's hooks, and answer 204 as the server does that they expect."""
-    body = decode_loosely(await read_body(context, request))
+    body = _masked(context, decode_loosely(await read_body(context, request)))
     raw = mpm_event(body, event_id=_event_id(request), now=context.now())
     raw["time"] = _time_or(raw["time"], context)
-    await _append(context, STREAM, [check_event(raw, now=raw["time"])])
+    await _append(context, request, STREAM, [check_event(raw, now=raw["time"])])
     return Response(status_code=204)
 
 
-async def _append(context: Context, stream: str, events: list[Event]) -> Response:
+async def _append(context: Context, request: Request, stream: str, events: list[Event]) -> Response:
+    client = client_of(identity_of(request), address_of(request.scope))
+    await context.rates.publish(client, len(events))
     receipts = await context.append(stream, events)
     return json_response({"results": receipts})
+
+
+def _masked(context: Context, body: Any) -> Any:
+    masked = context.masking.body(body)
+    context.counts["bodies_masked"] += masked != body
+    return masked
 
 
 def _event_id(request: Request) -> str:

@@ -41,6 +41,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
     limit: int | None = None
     id: str | None = None
+    scope: str | None = None
     epoch: str | None = None
     lost: tuple[int, int] | None = None
     maybe: bool | None = None
@@ -97,8 +98,8 @@ _CE_TIME: Final[Spec] = {
 _WORDS: Final = {
     "304": "The browser has the file.",
     "400": "Something in the request is not valid; `code` and `field` say what.",
-    "401": "The token is missing or wrong.",
-    "403": "A page of another origin may not do this.",
+    "401": "The token is missing, wrong (`unauthorized`) or too old (`token_expired`).",
+    "403": "The token doesn't allow this (`forbidden`, `scope` is missing), or another origin's page asks.",
     "404": "There is none with this id.",
     "408": "The body did not come in time.",
     "409": "The id was used for another event (`id_conflict`).",
@@ -241,7 +242,7 @@ def _login() -> Spec:
     return _operation(
         "Give the token once, for a cookie",
         {"204": "The cookie is set."},
-        *("400", "401", "403", "408", "413", "415"),
+        *("400", "401", "403", "408", "413", "415", "429"),
         body={JSON: {"schema": schema}},
         security=[],
     )
@@ -272,13 +273,15 @@ def _ping() -> Spec:
     return _operation("Ping a client now", answers, *_CLIENT_ERRORS, "503")
 
 
-_CLIENT_ERRORS: Final = ("400", "401", "403", "404")
-_DEAD_ERRORS: Final = ("400", "401", "403", "404", "409", "503")
+_CLIENT_ERRORS: Final = ("400", "401", "403", "404", "429")
+_DEAD_ERRORS: Final = ("400", "401", "403", "404", "409", "429", "503")
 _INGEST: Final = ("400", "401", "403", "408", "409", "413", "415", "429", "503")
 
 
 def _read(summary: str, content: Spec, *errors: str, parameters: list[Spec] | None = None) -> Spec:
-    return _operation(summary, {"200": ("OK", content)}, "401", "503", *errors, parameters=parameters)
+    return _operation(
+        summary, {"200": ("OK", content)}, "401", "403", "429", "503", *errors, parameters=parameters
+    )
 
 
 def _open(summary: str, content: Spec) -> Spec:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from steadcast.errors import EngineUnavailable, InvalidRequest, PositionLost
 from steadcast.event import LANES, Lane, Position
+from steadcast.http.access import identity_of
 from steadcast.wire import (
     MAX_OFFSET,
     PAGE_EVENTS,
@@ -102,14 +103,16 @@ async def page(context: Context, request: Request) -> Response:
     return _ndjson(answer) if _wants_ndjson(request) else _json(answer)
 
 
-async def streams(context: Context, _request: Request) -> Response:
-    """Answer `GET /v1/streams`."""
+async def streams(context: Context, request: Request) -> Response:
+    """Answer `GET /v1/streams`: those that may be read."""
+    identity = identity_of(request)
     description = await context.within("describe", context.engine.describe())
     retention = context.engine.retention
     kept = {"age": retention.age, "events": retention.events, "bytes": retention.bytes}
     found = [
         StreamSummary(name, name.startswith("steadcast."), _lanes(description, states))
         for name, states in sorted(description.streams.items())
+        if identity.covers(name)
     ]
     return json_response(Streams(description.epoch, kept, found))
 

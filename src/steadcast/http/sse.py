@@ -26,8 +26,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from steadcast.core.scopes import expired
 from steadcast.errors import InvalidRequest, SteadcastError
 from steadcast.event import LANES, Lane
+from steadcast.gate import Gate
+from steadcast.http.access import identity_of
 from steadcast.http.problems import problem_of
 from steadcast.http.reads import parse_from, parse_offset
 from steadcast.wire import Ack, Cursor, Subscribe, answer_wire, check_epoch, check_stream
@@ -70,7 +73,8 @@ async def feed(context: Context, request: Request) -> Feed:
     wanted = Subscribe(stream, cursors, parse_from(query.get("from", "end")))
     # A browser gives an EventSource up for good at the first status that isn't 200.
     patient = MEDIA_TYPE in request.headers.get("accept", "")
-    return Feed(context, wanted, patient=patient)
+    gate = Gate(identity_of(request), wall=context.wall)
+    return Feed(context, wanted, gate, patient=patient)
 
 
 def parse_id(text: str) -> dict[Lane, Cursor]:
@@ -86,12 +90,13 @@ def parse_id(text: str) -> dict[Lane, Cursor]:
 class Feed:
     """One SSE response, and a connection of the hub."""
 
-    def __init__(self, context: Context, wanted: Subscribe, *, patient: bool) -> None:
+    def __init__(self, context: Context, wanted: Subscribe, gate: Gate, *, patient: bool) -> None:
         """Begin nothing before the response is sent; `patient`: an engine that is away is waited for."""
         self.id = f"sse-{secrets.token_hex(8)}"
         self._context = context
         self._stream = wanted.stream
         self._wanted = wanted
+        self._gate = gate
         self._patient = patient
         self._session: Session | None = None
         self._epoch = ""
@@ -109,7 +114,9 @@ class Feed:
 
     def write(self, frame: Frame) -> None:
         """Queue a batch; what finds no room is read from the log again."""
-        if len(self._queue) >= QUEUE:
+        if self._gate.shut:
+            self.kick(expired())
+        elif len(self._queue) >= QUEUE:
             self._torn = True
         else:
             # The lines are all that is written: the events themselves needn't wait with them.
@@ -133,6 +140,7 @@ class Feed:
         context.counts["feeds_opened"] += 1
         self._send = send
         watch = asyncio.create_task(self._watch(receive), name=f"steadcast-{self.id}")
+        self._gate.watch(self.kick)
         try:
             await self._first()
             await self._run()
@@ -141,6 +149,7 @@ class Feed:
             context.counts["feeds_stalled"] += 1
         finally:
             watch.cancel()
+            self._gate.close()
             context.hub.leave(self)
             context.feeds.leave(self)
 

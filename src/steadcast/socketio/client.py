@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from engineio import packet as engine_packet
 
+from steadcast.core.scopes import ANYBODY, expired
+from steadcast.gate import Gate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import socketio
 
+    from steadcast.core.scopes import Identity
     from steadcast.errors import SteadcastError
     from steadcast.hub import Frame
 
@@ -34,8 +38,9 @@ class Client:
         *,
         client_id: str | None = None,
         spawn: Callable[[Any], object],
+        identity: Identity = ANYBODY,
     ) -> None:
-        """Know the connection; `spawn` keeps a task until it is done."""
+        """Know the connection and whose it is; `spawn` keeps a task until it is done."""
         self.id = sid
         self.client_id = client_id
         self.dropped = 0
@@ -43,14 +48,23 @@ class Client:
         self._server = server
         self._eio_sid = eio_sid
         self._spawn = spawn
+        self.gate = Gate(identity)
 
     def write(self, frame: Frame) -> None:
-        """Queue a batch; for a connection that is already closing it is counted as dropped."""
+        """Queue a batch; it is dropped, counted, where the connection is closing or its token has expired."""
+        if self.gate.shut:
+            self.kick(expired())
         socket = self._server.eio.sockets.get(self._eio_sid)
-        if socket is None or socket.closed or socket.closing:
+        if self.kicked is not None or socket is None or socket.closed or socket.closing:
             self.dropped += 1
             return
         socket.queue.put_nowait(frame.form(stock_packet))
+
+    @property
+    def address(self) -> str | None:
+        """The client's address, as the server or a proxy that it trusts tells it; None where nobody does."""
+        known = self._server.environ.get(self._eio_sid, {}).get("asgi.scope", {}).get("client")
+        return known[0] if known else None
 
     async def send(self, event: str, payload: object) -> bool:
         """Send an event to this client; False where its connection is gone."""

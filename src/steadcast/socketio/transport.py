@@ -9,6 +9,7 @@ application's handlers and its plain clients go on as before.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -16,20 +17,24 @@ from socketio import exceptions, packet
 
 from steadcast import wire
 from steadcast.core.remember import Remembered
-from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, SteadcastError
+from steadcast.core.scopes import ANYBODY, Scope
+from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, RateLimited, SteadcastError
 from steadcast.incoming import parse_publish
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
 from steadcast.socketio.timeouts import OTHERS, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     import socketio
 
+    from steadcast.core.scopes import Identity
     from steadcast.event import Event, Receipt
     from steadcast.hub import Hub
     from steadcast.socketio.connections import ConnectionEventHandler
+
+    Authorize = Callable[[dict[str, Any], object], Identity | Awaitable[Identity | None] | None]
 
 log = structlog.get_logger("steadcast.socketio")
 
@@ -53,12 +58,14 @@ class Transport:
         wall: Callable[[], str],
         begin: Callable[[], Awaitable[None]],
         timeouts: Timeouts | None = None,
-        authorize: Callable[[dict[str, Any], object], None] | None = None,
+        authorize: Authorize | None = None,
+        spend: Callable[[Client, int], Awaitable[None]] | None = None,
     ) -> None:
         """Attach.
 
         `publish` appends events; `wall` gives the time (RFC 3339) of those that came without one; `begin` is
-        awaited before a connect is taken; `authorize(environ, auth)` raises `NotAllowed`.
+        awaited before a connect is taken; `authorize(environ, auth)` tells who connects, or raises
+        `NotAllowed`; `spend` counts a client's publishes, and raises `RateLimited`.
         """
         self.timeouts = timeouts or Timeouts()
         self.draining = False
@@ -69,6 +76,7 @@ class Transport:
         self._publish = publish
         self._wall = wall
         self._authorize = authorize
+        self._spend = spend
         self._begin = begin
         self._emissions: Remembered[asyncio.Future[Any]] = Remembered()
         self._in_flight: dict[str, int] = {}
@@ -133,38 +141,44 @@ class Transport:
             await self._stock_connect(eio_sid, namespace, auth)
             return
         try:
-            await self._admit(eio_sid, auth)
+            identity = await self._admit(eio_sid, auth)
         except SteadcastError as error:
             await self._refuse(eio_sid, error)
             return
         await self._stock_connect(eio_sid, namespace, auth)
         sid = self._server.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
         if sid is not None and self._server.manager.is_connected(sid, NAMESPACE):
-            await self._welcome(sid, eio_sid, auth)
+            await self._welcome(sid, eio_sid, auth, identity)
 
-    async def _admit(self, eio_sid: str, auth: Any) -> None:
+    async def _admit(self, eio_sid: str, auth: Any) -> Identity:
         if self.draining:
             raise Draining("the server is going away")
         if auth is not None and not isinstance(auth, dict):
             raise InvalidRequest("the auth of a connect is an object", field="auth")
+        identity = None
         if self._authorize is not None:
-            self._authorize(self._server.environ[eio_sid], auth)
+            found = self._authorize(self._server.environ[eio_sid], auth)
+            identity = await found if isinstance(found, Awaitable) else found
         await self._begin()
+        return identity or ANYBODY
 
     async def _refuse(self, eio_sid: str, error: SteadcastError) -> None:
         wire_error = error.as_wire()
         data = {"message": wire_error.pop("message"), "data": wire_error}
         refusal = self._server.packet_class(packet.CONNECT_ERROR, data=data, namespace=NAMESPACE)
         await self._server._send_packet(eio_sid, refusal)  # noqa: SLF001 - the library's own way to one client
+        if isinstance(error, RateLimited):
+            self.spawn(self._server.eio.disconnect(eio_sid))  # one that came too often may not stay either
 
-    async def _welcome(self, sid: str, eio_sid: str, auth: Any) -> None:
+    async def _welcome(self, sid: str, eio_sid: str, auth: Any, identity: Identity) -> None:
         told = auth.get("client") if isinstance(auth, dict) else None
         client_id = told.get("id") if isinstance(told, dict) else None
         if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:  # noqa: PLR2004 - a bound for a foreign text
             client_id = None
-        client = Client(self._server, sid, eio_sid, client_id=client_id, spawn=self.spawn)
+        client = Client(self._server, sid, eio_sid, client_id=client_id, spawn=self.spawn, identity=identity)
         self._hub.enter(client)
         self._connections.connected(client)
+        client.gate.watch(client.kick)
         await client.send("welcome", {"version": wire.VERSION, "node": self._node})
 
     async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
@@ -190,6 +204,7 @@ class Transport:
         client = self._connections.disconnected(sid)
         self._in_flight.pop(sid, None)
         if client is not None:
+            client.gate.close()
             self._hub.leave(client)
 
     # Events
@@ -307,7 +322,9 @@ class Transport:
     # The protocol
 
     async def _on_subscribe(self, client: Client, payload: Any) -> Answer:
-        answers, session = await self._hub.subscribe(client, wire.parse_subscribe(payload))
+        request = wire.parse_subscribe(payload)
+        client.gate.check(Scope.SUBSCRIBE, request.stream)
+        answers, session = await self._hub.subscribe(client, request)
         self._connections.subscribed(client)
         return wire.answer_wire(answers), lambda: self._hub.begin(session)
 
@@ -323,8 +340,11 @@ class Transport:
         self._connections.ponged(client, payload)
         return self._server.not_handled, None
 
-    async def _on_publish(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - scopes will ask who it is
+    async def _on_publish(self, client: Client, payload: Any) -> Answer:
         stream, events = parse_publish(payload, now=self._wall())
+        client.gate.check(Scope.PUBLISH, stream)
+        if self._spend is not None:
+            await self._spend(client, len(events))
         receipts = await self._publish(stream, events)
         return {"ok": True, "results": self._results(receipts)}, None
 

@@ -1,0 +1,253 @@
+"""Tokens: static ones from the settings, and JSON Web Tokens (RFC 7519) of an issuer's.
+
+A JWT carries `exp` (it must), `scope` (words with spaces between, or a list: publish, subscribe, admin;
+others are passed over) and `streams` (a list of patterns, or words with spaces between). Without `scope` or
+`streams` it allows nothing. It is signed with HS256 and a shared secret, or with a key of a JWKS file (RFC
+7517: RSA, EC and OKP keys; a shared secret in that file is refused, so that no public key is taken for one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from steadcast.core.scopes import ANYBODY, MAX_PATTERNS, Identity, Scope, check_pattern, expired
+from steadcast.errors import InvalidRequest, NotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import jwt
+
+    from steadcast.core.scopes import TokenRule
+
+log = structlog.get_logger("steadcast.tokens")
+
+MAX_TOKEN: Final = 8 * 1024
+"""Characters; what is longer is nobody's token."""
+MIN_SECRET: Final = 32
+"""Bytes: an HS256 secret that is shorter than the hash can be guessed (RFC 7518, section 3.2)."""
+LOOK_EVERY: Final = 5.0
+"""Seconds between two looks whether the JWKS file was replaced."""
+_ASYMMETRIC: Final = frozenset({"RSA", "EC", "OKP"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwtRules:
+    """How JWTs are verified: `secret` for HS256, `jwks` for public keys; `leeway` is in seconds."""
+
+    secret: str | None = None
+    jwks: Path | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    leeway: float = 0.0
+
+
+class Tokens:
+    """Everything that lets somebody in; where nothing is set, everybody may do everything."""
+
+    def __init__(
+        self,
+        token: str | None = None,
+        rules: Sequence[TokenRule] = (),
+        jwt_rules: JwtRules | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`token` allows everything. Raises `InvalidRequest` for rules, a secret or a JWKS file of no use."""
+        self._static = {_rule_digest(rule): _rule_identity(rule) for rule in rules}
+        if token is not None:
+            self._static[_digest(token)] = Identity(name="token")
+        self._sessions = {_session(digest): identity for digest, identity in self._static.items()}
+        self._jwt = None if jwt_rules is None else _Jwt(jwt_rules)
+        self._wall = wall
+
+    @property
+    def required(self) -> bool:
+        """Whether anything has to be shown."""
+        return bool(self._static) or self._jwt is not None
+
+    def identify(self, token: str) -> Identity:
+        """Tell whose token this is; raises `NotAllowed` (`unauthorized`, or `token_expired` for now)."""
+        if not self.required:
+            return ANYBODY
+        if len(token) <= MAX_TOKEN:
+            given = _digest(token)
+            for digest, identity in self._static.items():
+                if hmac.compare_digest(digest, given):
+                    return identity
+            if self._jwt is not None and is_jwt(token):
+                return self._jwt.identify(token, self._wall())
+        raise NotAllowed("the token is not the right one", code="unauthorized")
+
+    def session_of(self, token: str) -> str:
+        """Give a cookie's value for a token that was identified.
+
+        For a static one it is derived, since browsers show a host's cookies to all its ports; a JWT, which
+        ends by itself, stands in it as it is.
+        """
+        session = _session(_digest(token))
+        return session if session in self._sessions else token
+
+    def identify_session(self, session: str) -> Identity:
+        """Tell whose cookie this is; raises as `identify`."""
+        for known, identity in self._sessions.items():
+            if hmac.compare_digest(known, session.encode("ascii", "replace").decode()):
+                return identity
+        if self._jwt is not None and is_jwt(session) and len(session) <= MAX_TOKEN:
+            return self._jwt.identify(session, self._wall())
+        raise NotAllowed("the session is not a known one", code="unauthorized")
+
+
+def is_jwt(token: str) -> bool:
+    """Tell whether a token has the form of a JWS in compact serialization (RFC 7515): two dots."""
+    return token.count(".") == 2 and token.startswith("eyJ")  # noqa: PLR2004 - RFC 7515, section 7.1
+
+
+class _Jwt:
+    """Verifies JWTs; PyJWT is imported only where some are expected."""
+
+    def __init__(self, rules: JwtRules) -> None:
+        import jwt
+
+        if rules.secret is not None and len(rules.secret.encode()) < MIN_SECRET:
+            raise InvalidRequest(f"jwt_secret has at least {MIN_SECRET} bytes", field="jwt_secret")
+        self._library = jwt
+        self._rules = rules
+        self._keys: list[jwt.PyJWK] = []
+        self._stamp: object = None
+        self._looked = time.monotonic()
+        if rules.jwks is not None:
+            self._read(rules.jwks)
+
+    def identify(self, token: str, now: float) -> Identity:
+        if self._rules.jwks is not None:
+            self._look(self._rules.jwks)
+        try:
+            identity = _identity(self._claims(token), self._rules.leeway)
+        except (self._library.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            told = f"the token is not valid: {type(error).__name__.removesuffix('Error')}"
+            raise NotAllowed(told, code="unauthorized") from error
+        if identity.expired(now):
+            raise expired()
+        return identity
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        rules = self._rules
+        header = self._library.get_unverified_header(token)
+        key, algorithm = self._key(header.get("alg"), header.get("kid"))
+        return self._library.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            issuer=rules.issuer,
+            audience=rules.audience,
+            leeway=rules.leeway,
+            # The end is compared with our own clock, which tests can set.
+            options={"require": ["exp"], "verify_exp": False},
+        )
+
+    def _key(self, algorithm: object, kid: object) -> tuple[Any, str]:
+        """Give the key for a token's header. The algorithm is the key's own, never the token's choice."""
+        if algorithm == "HS256" and self._rules.secret is not None:
+            return self._rules.secret, "HS256"
+        for key in self._keys:
+            if key.algorithm_name == algorithm and kid in {None, key.key_id}:
+                return key, key.algorithm_name
+        raise self._library.InvalidKeyError("no key for this token")
+
+    # The JWKS file
+
+    def _look(self, path: Path) -> None:
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        try:
+            if _stamp(path) != self._stamp:
+                self._read(path)
+                log.info("the keys were read anew", keys=len(self._keys))
+        except (OSError, InvalidRequest) as error:
+            # Whoever replaces the file may be in the middle of it: the old keys hold until it can be read.
+            log.warning("the JWKS file can't be used; its old keys hold", error=str(error))
+
+    def _read(self, path: Path) -> None:
+        try:
+            stamp = _stamp(path)
+            keys = self._parse(json.loads(path.read_bytes()))
+        except OSError as error:
+            raise InvalidRequest(f"{path} can't be read: {error.strerror}", field="jwt_jwks") from error
+        except (ValueError, LookupError, AttributeError, TypeError, self._library.PyJWTError) as error:
+            raise InvalidRequest(f"{path} is no JWKS: {error}", field="jwt_jwks") from error
+        self._keys, self._stamp = keys, stamp
+
+    def _parse(self, document: dict[str, Any]) -> list[jwt.PyJWK]:
+        wanted = [each for each in document["keys"] if each.get("use", "sig") == "sig"]
+        if not wanted:
+            raise ValueError("it has no key to verify with")
+        for each in wanted:
+            if each.get("kty") not in _ASYMMETRIC:
+                raise ValueError("its keys are RSA, EC or OKP; a shared secret is set as jwt_secret")
+        return [self._library.PyJWK(each) for each in wanted]
+
+
+def _rule_identity(rule: TokenRule) -> Identity:
+    patterns = tuple(map(check_pattern, rule.streams))
+    return Identity(name=rule.name, scopes=frozenset(rule.scopes), streams=patterns)
+
+
+def _rule_digest(rule: TokenRule) -> bytes:
+    if bool(rule.token) == bool(rule.sha256):
+        told = f"the token {rule.name!r} is given as token or as sha256, one of the two"
+        raise InvalidRequest(told, field="tokens")
+    return _digest(rule.token) if rule.token else bytes.fromhex(rule.sha256 or "")
+
+
+def _identity(claims: dict[str, Any], leeway: float) -> Identity:
+    """Read the claims; raises ValueError, TypeError or OverflowError for an end that is none."""
+    end = float(claims["exp"])
+    if not math.isfinite(end):
+        raise ValueError("exp is a time")
+    known = {str(scope) for scope in Scope}
+    streams = _words(claims.get("streams"))[:MAX_PATTERNS]
+    return Identity(
+        name=ascii(str(claims.get("sub", "jwt")))[1:-1][:128],
+        scopes=frozenset(Scope(word) for word in _words(claims.get("scope")) if word in known),
+        streams=tuple(each for each in streams if _is_pattern(each)),
+        expires=end + leeway,
+    )
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        check_pattern(text)
+    except InvalidRequest:
+        return False  # allows nothing, as if it weren't there
+    return True
+
+
+def _words(claim: object) -> list[str]:
+    if isinstance(claim, str):
+        return claim.split()
+    return [each for each in claim if isinstance(each, str)] if isinstance(claim, list) else []
+
+
+def _stamp(path: Path) -> object:
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size, told.st_ino
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _session(digest: bytes) -> str:
+    return hmac.new(digest, b"steadcast session 2", hashlib.sha256).hexdigest()

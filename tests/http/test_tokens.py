@@ -1,0 +1,243 @@
+"""Static tokens and JSON Web Tokens: whose they are, and which are nobody's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from steadcast.core.scopes import ANYBODY, Identity, Scope, TokenRule
+from steadcast.errors import InvalidRequest, NotAllowed
+from steadcast.http import tokens as module
+from steadcast.http.tokens import JwtRules, Tokens
+
+SECRET = "a secret of at least thirty-two bytes"  # noqa: S105 - made up for these tests
+ONE = "one"
+RSA = rsa.generate_private_key(65537, 2048)
+CLAIMS: dict[str, Any] = {"sub": "ann", "scope": "publish openid subscribe", "streams": ["orders.*"]}
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    return CLAIMS | {"exp": time.time() + 60} | more
+
+
+def signed(key: Any = SECRET, algorithm: Any = "HS256", kid: Any = None, **more: Any) -> str:
+    return jwt.encode(claims(**more), key, algorithm, headers={"kid": kid} if kid else None)
+
+
+def public(key: Any = RSA, kid: str = "one", **more: Any) -> dict[str, Any]:
+    kind = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
+    return kind.to_jwk(key.public_key(), as_dict=True) | {"kid": kid} | more
+
+
+def jwks(folder: Path, *keys: dict[str, Any]) -> Path:
+    path = folder / "jwks.json"
+    path.write_text(json.dumps({"keys": keys}))
+    return path
+
+
+def code_of(tokens: Tokens, token: str) -> str:
+    with pytest.raises(NotAllowed) as caught:
+        tokens.identify(token)
+    assert token not in caught.value.message
+    return caught.value.code
+
+
+hs256 = Tokens(jwt_rules=JwtRules(secret=SECRET))
+
+
+def test_the_one_token_may_everything_and_without_any_everybody_may() -> None:
+    tokens = Tokens("t")
+    assert tokens.identify("t").scopes == frozenset(Scope)
+    assert code_of(tokens, "x") == "unauthorized"
+    assert Tokens().identify("whatever") is ANYBODY
+    assert (Tokens().required, tokens.required, hs256.required) == (False, True, True)
+
+
+def test_each_token_of_the_settings_has_its_own_rights() -> None:
+    digest = hashlib.sha256(b"two").hexdigest()
+    tokens = Tokens(
+        "all",
+        [
+            TokenRule(name="ci", token=ONE, scopes=[Scope.PUBLISH], streams=("builds.*",)),
+            TokenRule(name="page", sha256=digest, scopes=[Scope.SUBSCRIBE]),
+        ],
+    )
+    assert tokens.identify("one") == Identity(
+        name="ci", scopes=frozenset({Scope.PUBLISH}), streams=("builds.*",)
+    )
+    assert tokens.identify("two").name == "page"
+    assert code_of(tokens, digest) == "unauthorized", "the digest is no token"
+    for token in ("all", "one", "two"):
+        session = tokens.session_of(token)
+        assert token not in session
+        assert tokens.identify_session(session) == tokens.identify(token)
+        assert code_of(tokens, session) == "unauthorized", "a cookie's value is no token"
+    for wrong in ("", "x", "ü", tokens.session_of("one")[:-1]):
+        with pytest.raises(NotAllowed):
+            tokens.identify_session(wrong)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        TokenRule(name="x", scopes=[Scope.ADMIN]),
+        TokenRule(name="x", scopes=[Scope.ADMIN], token=ONE, sha256="0" * 64),
+        TokenRule(name="x", scopes=[Scope.ADMIN], token=ONE, streams=("a*b*",)),
+    ],
+)
+def test_a_rule_of_no_use_is_refused_without_showing_its_token(rule: TokenRule) -> None:
+    with pytest.raises(InvalidRequest):
+        Tokens(None, [rule])
+    assert repr(rule) == "TokenRule('x')"
+
+
+def test_a_jwt_says_who_may_what_and_how_long() -> None:
+    end = time.time() + 60
+    assert hs256.identify(signed(exp=end)) == Identity(
+        name="ann",
+        scopes=frozenset({Scope.PUBLISH, Scope.SUBSCRIBE}),
+        streams=("orders.*",),
+        expires=end,
+    )
+    assert hs256.identify(signed(scope=["admin"], streams="a b*")).streams == ("a", "b*")
+
+
+@pytest.mark.parametrize("missing", ["scope", "streams"])
+@pytest.mark.parametrize("value", [None, 5, {}, [5]])
+def test_a_jwt_without_scope_or_streams_allows_nothing(missing: str, value: object) -> None:
+    identity = hs256.identify(signed(**{missing: value}))
+    with pytest.raises(NotAllowed) as caught:
+        identity.check(Scope.SUBSCRIBE, "orders.eu", now=0.0)
+    assert caught.value.code == "forbidden"
+
+
+def test_a_jwt_that_is_over_is_told_so_but_only_to_who_has_a_true_one() -> None:
+    assert code_of(hs256, signed(exp=time.time() - 1)) == "token_expired"
+    assert code_of(hs256, signed("another secret of thirty-two bytes!!", exp=1)) == "unauthorized"
+
+
+def test_leeway_lets_one_in_a_little_longer() -> None:
+    lenient = Tokens(jwt_rules=JwtRules(secret=SECRET, leeway=30.0))
+    end = time.time() - 10
+    assert lenient.identify(signed(exp=end)).expires == end + 30
+
+
+@pytest.mark.parametrize("exp", [None, "soon", float("inf"), float("nan"), [], 1e400])
+def test_a_jwt_without_an_end_is_nobodys(exp: object) -> None:
+    assert code_of(hs256, jwt.encode(CLAIMS | {"exp": exp}, SECRET)) == "unauthorized"
+    assert code_of(hs256, jwt.encode(CLAIMS, SECRET)) == "unauthorized"
+
+
+def test_forged_ones_are_nobodys() -> None:
+    none = jwt.encode(claims(), "", "none")
+    assert code_of(hs256, none) == "unauthorized"
+    head, body, signature = signed().split(".")
+    assert code_of(hs256, f"{head}.{body}.{signature[:-4]}AAAA") == "unauthorized"
+    assert code_of(hs256, f"{head}.{jwt.encode(claims(sub='x'), 'y' * 32).split('.')[1]}.{signature}")
+    assert code_of(hs256, signed() + "x" * 10_000) == "unauthorized"
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_a_token_or_breaks_anything(text: str) -> None:
+    assert code_of(hs256, f"eyJ{text}.x.y") == "unauthorized"
+    with pytest.raises(NotAllowed):
+        hs256.identify_session(text)
+
+
+def test_issuer_and_audience_are_held_to_where_they_are_set() -> None:
+    strict = Tokens(jwt_rules=JwtRules(secret=SECRET, issuer="https://id", audience="cast"))
+    assert strict.identify(signed(iss="https://id", aud=["cast", "other"])).name == "ann"
+    assert code_of(strict, signed(iss="https://id")) == "unauthorized"
+    assert code_of(strict, signed(aud="cast")) == "unauthorized"
+    assert code_of(strict, signed(iss="https://evil", aud="cast")) == "unauthorized"
+    assert code_of(hs256, signed(aud="other")) == "unauthorized", "it was meant for somebody else"
+
+
+def test_public_keys_verify_and_the_algorithm_is_the_keys_own(tmp_path: Path) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    path = jwks(tmp_path, public(), public(curve, "two"), public(kid="enc", use="enc"))
+    tokens = Tokens(jwt_rules=JwtRules(jwks=path))
+    assert tokens.identify(signed(RSA, "RS256", "one")).name == "ann"
+    assert tokens.identify(signed(RSA, "RS256")).name == "ann", "without a kid"
+    assert tokens.identify(signed(curve, "ES256", "two")).name == "ann"
+    assert code_of(tokens, signed(RSA, "RS256", "other")) == "unauthorized"
+    assert code_of(tokens, signed(RSA, "RS512", "one")) == "unauthorized"
+    assert code_of(tokens, signed(rsa.generate_private_key(65537, 2048), "RS256", "one")) == "unauthorized"
+    assert code_of(tokens, signed()) == "unauthorized", "no shared secret is set"
+
+
+def test_a_public_key_is_never_taken_for_a_shared_secret(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path = jwks(tmp_path, public())
+    body = {"alg": "HS256", "typ": "JWT", "kid": "one"}
+    for secret in (pem, path.read_bytes(), json.dumps(public()).encode()):
+        forged = jwt.api_jws.PyJWS()
+        forged._algorithms["HS256"].prepare_key = lambda key: key  # type: ignore[method-assign]  # the library refuses to forge
+        token = forged.encode(json.dumps(claims()).encode(), secret, "HS256", body)
+        assert code_of(Tokens(jwt_rules=JwtRules(jwks=path)), token) == "unauthorized"
+        assert code_of(Tokens(jwt_rules=JwtRules(secret=SECRET, jwks=path)), token) == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"keys": []}',
+        '{"keys": 5}',
+        '{"keys": [{"kty": "RSA"}]}',
+        '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}',
+    ],
+)
+def test_a_file_that_is_no_jwks_is_refused_in_words(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "jwks.json"
+    with pytest.raises(InvalidRequest, match="can't be read"):
+        Tokens(jwt_rules=JwtRules(jwks=path))
+    path.write_text(content)
+    with pytest.raises(InvalidRequest, match="is no JWKS"):
+        Tokens(jwt_rules=JwtRules(jwks=path))
+
+
+def test_a_secret_that_can_be_guessed_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="32 bytes"):
+        Tokens(jwt_rules=JwtRules(secret=SECRET[:31]))
+
+
+def test_a_replaced_key_file_is_read_anew_and_a_broken_one_leaves_the_old_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
+    path = jwks(tmp_path, public())
+    tokens = Tokens(jwt_rules=JwtRules(jwks=path))
+    path.write_text("{")
+    assert tokens.identify(signed(RSA, "RS256", "one")).name == "ann"
+    fresh = rsa.generate_private_key(65537, 2048)
+    jwks(tmp_path, public(fresh, "new"))
+    os.utime(path, (1, 1))
+    assert tokens.identify(signed(fresh, "RS256", "new")).name == "ann"
+    assert code_of(tokens, signed(RSA, "RS256", "one")) == "unauthorized"
+    path.unlink()
+    assert tokens.identify(signed(fresh, "RS256", "new")).name == "ann"
+
+
+def test_a_login_with_a_jwt_keeps_it_and_ends_with_it() -> None:
+    token = signed(exp=time.time() + 60)
+    session = hs256.session_of(token)
+    assert hs256.identify_session(session).name == "ann"
+    with pytest.raises(NotAllowed) as caught:
+        hs256.identify_session(signed(exp=time.time() - 1))
+    assert caught.value.code == "token_expired"

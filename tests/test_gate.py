@@ -1,0 +1,61 @@
+"""The gate of a connection: one timer, which ends it when the token ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from steadcast.core.scopes import Identity, Scope
+from steadcast.errors import NotAllowed, SteadcastError
+from steadcast.gate import Gate
+
+
+class Wall:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_the_timer_tells_the_end_once() -> None:
+    wall, told = Wall(), asyncio.Queue[SteadcastError](maxsize=5)
+    gate = Gate(Identity(expires=1_000.02), wall=wall)
+    gate.watch(told.put_nowait)
+    gate.check(Scope.PUBLISH, "s")
+    wall.now = 1_000.02
+    error = await asyncio.wait_for(told.get(), 5)
+    assert (error.code, error.temporary) == ("token_expired", True)
+    assert gate.shut
+    with pytest.raises(NotAllowed):
+        gate.check(Scope.PUBLISH, "s")
+    await asyncio.sleep(0.05)
+    assert told.empty()
+
+
+async def test_a_wall_clock_that_was_set_back_is_looked_at_again() -> None:
+    wall, told = Wall(), asyncio.Queue[SteadcastError](maxsize=5)
+    gate = Gate(Identity(expires=1_000.02), wall=wall)
+    gate.watch(told.put_nowait)
+    await asyncio.sleep(0.06)
+    assert told.empty(), "the wall clock stands still: the token has not expired"
+    wall.now = 1_000.03
+    await asyncio.wait_for(told.get(), 5)
+
+
+async def test_one_that_is_too_late_ends_at_once() -> None:
+    told: list[SteadcastError] = []
+    Gate(Identity(expires=999.0), wall=Wall()).watch(told.append)
+    assert [error.code for error in told] == ["token_expired"]
+
+
+async def test_a_closed_gate_tells_nothing_and_one_without_an_end_needs_no_timer() -> None:
+    wall: Wall = Wall()
+    told: list[SteadcastError] = []
+    gate = Gate(Identity(expires=1_000.01), wall=wall)
+    gate.watch(told.append)
+    gate.close()
+    Gate(wall=wall).watch(told.append)
+    wall.now = 2_000.0
+    await asyncio.sleep(0.03)
+    assert told == []
