@@ -33,9 +33,9 @@ from steadcast.http.tokens import JwtRules, Tokens
 from steadcast.hub import Hub, Timing
 from steadcast.masking import Masking
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
-from steadcast.socketio.codec import JsonPacket
 from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.socketio.dead import DeadEvents, now_text
+from steadcast.socketio.server import own_server
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("steadcast")
 
-MAX_MESSAGE = 4 * 1024 * 1024 + 64 * 1024
-"""The largest Socket.IO message that is read, in bytes: larger than any publish that can be accepted."""
 PROBE_LIMIT = 3.0
 """Seconds after which a part of the engine that doesn't answer is told as not ready."""
 
@@ -67,22 +65,6 @@ class Attributes(TypedDict, total=False):
     id: str | None
     source: str | None
     time: str | None
-
-
-def own_server(
-    is_own_origin: Callable[[str | None, dict[str, Any]], bool] | None = None,
-) -> socketio.AsyncServer:
-    """Make the Socket.IO server that Steadcast uses when it isn't given one.
-
-    `is_own_origin` tells which pages may come, by their Origin; by default those of the server's own.
-    """
-    return socketio.AsyncServer(
-        async_mode="asgi",
-        serializer=JsonPacket,
-        max_http_buffer_size=MAX_MESSAGE,
-        cors_allowed_origins=is_own_origin,
-        cors_credentials=False,
-    )
 
 
 class Steadcast:
@@ -114,7 +96,7 @@ class Steadcast:
         """
         self.settings = settings or Settings()
         self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
-        self.sio = sio if sio is not None else own_server(self._is_own_origin)
+        self.sio = sio if sio is not None else own_server(cors_allowed_origins=self._is_own_origin)
         self._given = engine if engine is not None else self.settings.engine
         self.engine = (
             open_engine(self._given, retention=_retention(self.settings))

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import uvicorn
 
-from steadcast.app import MAX_MESSAGE, Steadcast
+from steadcast.app import Steadcast
 from steadcast.client.address import parse_address
 from steadcast.client.drain import Drain
 from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import spool_root
 from steadcast.errors import InvalidRequest
+from steadcast.socketio.server import MAX_MESSAGE
 
 if TYPE_CHECKING:
     import socket
@@ -134,7 +135,7 @@ def serve(settings: Settings) -> int:
         ssl_certfile=settings.certfile,
         ssl_keyfile=settings.keyfile,
         ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE,
+        ws_max_size=2 * MAX_MESSAGE,  # what is over the limit is read, and refused in words
         ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,

@@ -1,0 +1,212 @@
+"""The Socket.IO server that Steadcast makes where it isn't given one: the library's, kept to the protocol.
+
+https://github.com/socketio/socket.io-protocol
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from typing import Any, Final
+
+import socketio
+from socketio import packet
+
+from steadcast.errors import TooLarge
+from steadcast.socketio.codec import UNREADABLE, JsonPacket
+from steadcast.socketio.engineio import EngineServer
+
+MAX_MESSAGE: Final = 4 * 1024 * 1024 + 64 * 1024
+"""Bytes of one message: a body of 4 MiB, and what stands around it."""
+CONNECT_TIMEOUT: Final = 45.0
+"""Seconds in which a client asks to connect to a namespace; one that only holds a connection open is cut."""
+HELD_LIMIT: Final = 1_000
+"""Packets for a client that is still inside its connect; more are dropped, and counted."""
+
+ATTACHMENTS: Final = 64
+"""Binary parts of one message."""
+
+_FROM_CLIENTS: Final = {
+    packet.CONNECT,
+    packet.DISCONNECT,
+    packet.EVENT,
+    packet.ACK,
+    packet.BINARY_EVENT,
+    packet.BINARY_ACK,
+}
+_EVENT = re.compile(r"2(?:(/[^,]*),)?(\d{1,15})?\[")
+"""How a message of Socket.IO begins that is an event: type, namespace, acknowledgement, arguments."""
+
+
+class Server(socketio.AsyncServer):  # type: ignore[misc]
+    """python-socketio's server, where the protocol or its users need more; `counts` says what happened.
+
+    A client inside its connect gets nothing before its connect is answered. One that breaks the protocol is
+    disconnected, and one that sends too much at once is told so.
+    """
+
+    def __init__(self, *, connect_timeout: float = CONNECT_TIMEOUT, **options: Any) -> None:
+        """Take the library's options; `connect_timeout` is in seconds."""
+        super().__init__(**options)
+        self.counts: Counter[str] = Counter()
+        self._connect_timeout = connect_timeout
+        self._unconnected: dict[str, asyncio.TimerHandle] = {}
+        self._held: dict[str, list[Any]] = {}
+        self.eio.on_too_large = self._refuse_too_large
+
+    def statistics(self) -> dict[str, int]:
+        """Count connections, and what went wrong with them, by reason."""
+        return {"connections": len(self.eio.sockets), **self.eio.counts, **self.counts}
+
+    def _engineio_server_class(self) -> type[EngineServer]:
+        return EngineServer
+
+    # Connecting
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> Any:
+        cut = asyncio.get_running_loop().call_later(self._connect_timeout, self._cut_unconnected, eio_sid)
+        self._unconnected[eio_sid] = cut
+        return await super()._handle_eio_connect(eio_sid, environ)
+
+    def _cut_unconnected(self, eio_sid: str) -> None:
+        del self._unconnected[eio_sid]
+        self.counts["connect_timeouts"] += 1
+        self.eio.spawn(self.eio.disconnect(eio_sid))
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        self._connect_came(eio_sid)
+        await super()._handle_eio_disconnect(eio_sid, reason)
+
+    def _connect_came(self, eio_sid: str) -> None:
+        waiting = self._unconnected.pop(eio_sid, None)
+        if waiting is not None:
+            waiting.cancel()
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        namespace = namespace or "/"
+        self._connect_came(eio_sid)
+        if not self._serves(namespace):
+            refusal = self.packet_class(
+                packet.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace
+            )
+            await self._send_packet(eio_sid, refusal)
+            return
+        held = self._held.setdefault(eio_sid, [])
+        try:
+            await super()._handle_connect(eio_sid, namespace, data)
+        finally:
+            self._held.pop(eio_sid, None)
+        if self.manager.sid_from_eio_sid(eio_sid, namespace) is not None:
+            for pkt in held:
+                await self.eio.send_packet(eio_sid, pkt)
+
+    def _serves(self, namespace: str) -> bool:
+        named = namespace in self.handlers or namespace in self.namespace_handlers
+        return named or self.namespaces == "*" or namespace in self.namespaces
+
+    async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
+        if eio_sid not in self._held or pkt.packet_type in {packet.CONNECT, packet.CONNECT_ERROR}:
+            await super()._send_packet(eio_sid, pkt)
+            return
+        encoded = pkt.encode()
+        for each in encoded if isinstance(encoded, list) else [encoded]:
+            self._hold(eio_sid, self.eio.message(each))
+
+    async def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
+        if eio_sid in self._held:
+            self._hold(eio_sid, eio_pkt)
+        else:
+            await super()._send_eio_packet(eio_sid, eio_pkt)
+
+    def _hold(self, eio_sid: str, eio_pkt: Any) -> None:
+        if len(self._held[eio_sid]) >= HELD_LIMIT:
+            self.counts["held_dropped"] += 1
+        else:
+            self._held[eio_sid].append(eio_pkt)
+
+    # Messages
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        """Take a message; what breaks the protocol ends the connection, as the protocol has it."""
+        try:
+            pkt = self._assembled(eio_sid, data)
+        except (ValueError, IndexError, KeyError, TypeError, RecursionError):
+            await self._break_off(eio_sid)
+            return
+        if pkt is None:
+            return
+        if pkt.packet_type == packet.CONNECT:
+            await self._handle_connect(eio_sid, pkt.namespace, pkt.data)
+        elif pkt.packet_type == packet.DISCONNECT:
+            await self._handle_disconnect(eio_sid, pkt.namespace, self.reason.CLIENT_DISCONNECT)
+        elif pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
+            await self._handle_event(eio_sid, pkt.namespace, pkt.id, _named(pkt.data))
+        else:
+            await self._handle_ack(eio_sid, pkt.namespace, pkt.id, pkt.data)
+
+    def _assembled(self, eio_sid: str, data: str | bytes) -> Any:
+        """Give a whole packet, or None where binary parts are still to come; raises what decoders raise."""
+        begun = self._binary_packet.get(eio_sid)
+        if (begun is not None) != isinstance(data, bytes):
+            raise ValueError("text and binary messages come in their turns")
+        if begun is not None:
+            if not begun.add_attachment(data):
+                return None
+            del self._binary_packet[eio_sid]
+            return begun
+        if not data:
+            raise ValueError("an empty message")
+        pkt = self.packet_class(encoded_packet=data)
+        if pkt.packet_type not in _FROM_CLIENTS:
+            raise ValueError("no packet that a client sends")
+        if pkt.packet_type not in {packet.BINARY_EVENT, packet.BINARY_ACK} or not pkt.attachment_count:
+            return pkt
+        if pkt.attachment_count > ATTACHMENTS:
+            raise ValueError("too many attachments")
+        if not self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or "/"):
+            raise ValueError("a binary packet before the connect")
+        self._binary_packet[eio_sid] = pkt
+        return None
+
+    async def _break_off(self, eio_sid: str) -> None:
+        self.counts["protocol_errors"] += 1
+        self._binary_packet.pop(eio_sid, None)
+        await self.eio.disconnect(eio_sid)
+
+    async def _refuse_too_large(self, eio_sid: str, begins: str | bytes) -> None:
+        """Refuse a message that is too large in words, and fail its acknowledgement; the connection stays."""
+        limit = self.eio.max_http_buffer_size
+        error = TooLarge(f"a message has at most {limit} bytes", code="body_too_large", limit=limit)
+        found = _EVENT.match(begins) if isinstance(begins, str) else None
+        namespace = (found.group(1) if found else None) or "/"
+        if self.manager.sid_from_eio_sid(eio_sid, namespace) is None:
+            await self._break_off(eio_sid)
+            return
+        if found and found.group(2):
+            failed = {"ok": False, "error": error.as_wire()}
+            answer = self.packet_class(packet.ACK, data=[failed], namespace=namespace, id=int(found.group(2)))
+            await self._send_packet(eio_sid, answer)
+        told = self.packet_class(packet.EVENT, data=["error", error.as_wire()], namespace=namespace)
+        await self._send_packet(eio_sid, told)
+
+
+def _named(data: Any) -> list[Any]:
+    if isinstance(data, list) and data and isinstance(data[0], str):
+        return data
+    return [UNREADABLE, "a message is a list that begins with the event's name"]
+
+
+def own_server(**options: Any) -> Server:
+    """Make the Socket.IO server that Steadcast uses when it isn't given one.
+
+    `options` are the library's; without `cors_allowed_origins` only pages of its own origin may come.
+    """
+    defaults: dict[str, Any] = {
+        "async_mode": "asgi",
+        "serializer": JsonPacket,
+        "max_http_buffer_size": MAX_MESSAGE,
+        "cors_allowed_origins": None,
+        "cors_credentials": False,
+    }
+    return Server(**defaults | options)

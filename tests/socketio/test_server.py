@@ -1,0 +1,267 @@
+"""The Socket.IO protocol, version 5, sentence by sentence, on a real server.
+
+https://github.com/socketio/socket.io-protocol
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from steadcast.app import Steadcast
+from steadcast.engines.memory import MemoryEngine
+from steadcast.socketio.server import ATTACHMENTS, HELD_LIMIT, Server, own_server
+from tests.support.engine import Place, closed, listening, said
+
+
+def made(**options: Any) -> Server:
+    sio = own_server(**options)
+
+    @sio.on("connect")
+    async def connect(sid: str, environ: Any, auth: Any) -> None:
+        await sio.emit("auth", auth or {}, to=sid)
+
+    @sio.on("connect", namespace="/custom")
+    async def connect_custom(sid: str, environ: Any, auth: Any) -> None:
+        await sio.emit("auth", auth or {}, to=sid, namespace="/custom")
+
+    @sio.on("message")
+    async def message(sid: str, *args: Any) -> None:
+        await sio.emit("message-back", args, to=sid)
+
+    @sio.on("message-with-ack")
+    async def message_with_ack(sid: str, *args: Any) -> Any:
+        return args
+
+    return sio
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    async with listening(made(connect_timeout=0.3)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def connected(place: Place) -> AsyncIterator[ClientConnection]:
+    async with place.websocket() as socket:
+        await said(socket)
+        await socket.send("40")
+        assert str(await said(socket)).startswith('40{"sid":"')
+        assert await said(socket) == '42["auth",{}]'
+        yield socket
+
+
+# Connecting
+
+
+async def test_the_default_namespace_is_connected_with_and_without_auth(place: Place) -> None:
+    for auth in ({}, {"token": "123"}):
+        async with place.websocket() as socket:
+            await said(socket)
+            await socket.send("40" + json.dumps(auth))
+            answer = str(await said(socket))
+            assert answer.startswith('40{"sid":"')
+            assert json.loads(str(await said(socket))[2:]) == ["auth", auth]
+
+
+async def test_another_namespace_is_connected(place: Place) -> None:
+    async with place.websocket() as socket:
+        await said(socket)
+        await socket.send('40/custom,{"token":"abc"}')
+        assert str(await said(socket)).startswith('40/custom,{"sid":"')
+        assert await said(socket) == '42/custom,["auth",{"token":"abc"}]'
+
+
+async def test_a_namespace_that_is_none_is_refused_in_words(place: Place) -> None:
+    async with place.websocket() as socket:
+        await said(socket)
+        await socket.send("40/random")
+        assert await said(socket) == '44/random,{"message":"Invalid namespace"}'
+
+
+async def test_a_client_that_never_connects_is_cut(place: Place) -> None:
+    async with place.websocket() as socket:
+        await said(socket)
+        await closed(socket)
+    assert place.sio.counts["connect_timeouts"] == 1
+    async with connected(place) as socket:
+        await asyncio.sleep(0.4)
+        await socket.send('421["message-with-ack"]')
+        assert await said(socket) == "431[]"
+
+
+async def test_a_client_inside_its_connect_gets_nothing_before_its_answer_and_then_all_in_order() -> None:
+    sio = own_server()
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    @sio.on("connect")
+    async def connect(sid: str, environ: Any) -> None:
+        await sio.emit("mine", to=sid)
+        inside.set()
+        await go_on.wait()
+
+    async with listening(sio) as place, place.websocket() as socket:
+        await said(socket)
+        await socket.send("40")
+        await inside.wait()
+        for n in range(3):
+            await sio.emit("news", n)
+        await sio.emit("binary", b"\x00")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(socket.recv(), 0.1)
+        go_on.set()
+        assert str(await said(socket)).startswith('40{"sid":"')
+        assert [await said(socket) for _ in range(6)] == [
+            '42["mine"]',
+            *(f'42["news",{n}]' for n in range(3)),
+            '451-["binary",{"_placeholder":true,"num":0}]',
+            b"\x00",
+        ]
+
+
+async def test_what_waits_for_a_connect_is_bounded_and_counted() -> None:
+    sio = own_server()
+
+    @sio.on("connect")
+    async def connect(sid: str, environ: Any) -> None:
+        for n in range(HELD_LIMIT + 5):
+            await sio.emit("news", n, to=sid)
+
+    async with listening(sio) as place, place.websocket() as socket:
+        await said(socket)
+        await socket.send("40")
+        assert [await said(socket) for _ in range(HELD_LIMIT + 1)][-1] == f'42["news",{HELD_LIMIT - 1}]'
+    assert sio.counts["held_dropped"] == 5
+
+
+async def test_a_refused_client_gets_the_refusal_alone() -> None:
+    sio = own_server()
+
+    @sio.on("connect")
+    async def connect(sid: str, environ: Any) -> bool:
+        await sio.emit("secret", to=sid)
+        return False
+
+    async with listening(sio) as place, place.websocket() as socket:
+        await said(socket)
+        await socket.send("40")
+        assert str(await said(socket)).startswith("44")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(socket.recv(), 0.1)
+
+
+# Messages
+
+
+async def test_text_and_binary_events_come_back(place: Place) -> None:
+    async with connected(place) as socket:
+        await socket.send('42["message",1,"2",{"3":[true]}]')
+        assert await said(socket) == '42["message-back",1,"2",{"3":[true]}]'
+        await socket.send('452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
+        await socket.send(b"\x01\x02")
+        await socket.send(b"\x03")
+        assert str(await said(socket)).startswith('452-["message-back",{"_placeholder":true,"num":0}')
+        assert [await said(socket), await said(socket)] == [b"\x01\x02", b"\x03"]
+
+
+async def test_an_event_with_an_acknowledgement_is_acknowledged(place: Place) -> None:
+    async with connected(place) as socket:
+        await socket.send('42456["message-with-ack",1,"2",{"3":[false]}]')
+        assert await said(socket) == '43456[1,"2",{"3":[false]}]'
+
+
+async def test_leaving_one_namespace_leaves_the_other(place: Place) -> None:
+    async with connected(place) as socket:
+        await socket.send("40/custom")
+        assert str(await said(socket)).startswith("40/custom,")
+        assert str(await said(socket)).startswith("42/custom,")
+        await socket.send("41/custom,")
+        await socket.send('42["message","still"]')
+        assert await said(socket) == '42["message-back","still"]'
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        ["4abc"],
+        ["4"],
+        ["48"],
+        ['44{"message":"no"}'],
+        ['451-["message",{"_placeholder":true,"num":0}]', "42[]"],
+        ['451-["message",{"_placeholder":true,"num":7}]', b"\x00"],
+        ['459999999999-["message"]'],
+        [f'45{ATTACHMENTS + 1}-["message"]'],
+        [b"\x00"],
+    ],
+)
+async def test_a_packet_that_is_none_ends_the_connection(place: Place, packets: list[str | bytes]) -> None:
+    async with connected(place) as socket:
+        for each in packets:
+            await socket.send(each)
+        await closed(socket)
+    assert place.sio.counts["protocol_errors"] == 1
+    assert place.sio.statistics()["connections"] == 0
+
+
+@pytest.mark.parametrize("packet", ["42{}", "42[]", "42", "42[1]", '42["message"', '42{"a":1', "42null"])
+async def test_an_event_of_the_wrong_form_is_told_in_words_and_the_connection_stays(packet: str) -> None:
+    sio = made()
+    cast = Steadcast(sio, engine=MemoryEngine())
+    async with listening(sio) as place, place.websocket() as socket:
+        await said(socket)
+        await socket.send("40")
+        await said(socket)
+        await said(socket)
+        assert str(await said(socket)).startswith('42["welcome"')
+        await socket.send(packet)
+        event, error = json.loads(str(await said(socket))[2:])
+        assert (event, error["code"]) == ("error", "invalid_json")
+        await socket.send('421["message-with-ack"]')
+        assert await said(socket) == "431[]"
+    await cast.aclose()
+
+
+# Too large
+
+
+@pytest.mark.parametrize("polling", [False, True])
+async def test_a_message_over_the_limit_is_refused_in_words_and_the_connection_stays(polling: bool) -> None:
+    sio = made(max_http_buffer_size=10_000)
+    large = '427["message-with-ack","' + "x" * 11_000 + '"]'
+    async with listening(sio) as place:
+        if polling:
+            _, text = await place.ask(EIO="4", transport="polling")
+            sid = json.loads(text[1:])["sid"]
+            for body in ("40", large, '428["message-with-ack"]'):
+                assert await place.post(sid, body) == (200, "ok")
+            heard: list[Any] = (await place.poll(sid))[1].split("\x1e")
+        else:
+            async with connected(place) as socket:
+                await socket.send(large)
+                await socket.send('428["message-with-ack"]')
+                heard = [await said(socket) for _ in range(3)]
+    refusal, told, after = heard[-3:]
+    (failed,) = json.loads(refusal.removeprefix("437"))
+    assert (failed["ok"], failed["error"]["code"], failed["error"]["limit"]) == (
+        False,
+        "body_too_large",
+        10_000,
+    )
+    assert json.loads(told[2:])[1]["code"] == "body_too_large"
+    assert after == "438[]"
+    assert sio.statistics()["messages_too_large"] == 1
+
+
+async def test_a_message_over_the_limit_before_the_connect_ends_the_connection() -> None:
+    sio = made(max_http_buffer_size=10_000)
+    async with listening(sio) as place, place.websocket() as socket:
+        await said(socket)
+        await socket.send("4" + "x" * 11_000)
+        await closed(socket)
