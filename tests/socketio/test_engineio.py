@@ -215,6 +215,7 @@ async def test_a_websocket_that_does_not_pong_is_closed(hasty: Place) -> None:
 
 
 async def test_messages_do_not_replace_the_pong(hasty: Place) -> None:
+    hasty.sio.eio.on("message", lambda _sid, _data: None)
     async with hasty.websocket() as socket:
         await said(socket)
         async with asyncio.timeout(5):
