@@ -40,7 +40,7 @@ from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
