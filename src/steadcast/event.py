@@ -1,4 +1,8 @@
-"""The words of the house as values: events, positions, batches. All frozen, none with behaviour."""
+"""The words of the house as values: events, positions, batches. All frozen, none with behaviour.
+
+What there are thousands of is left out of the collection of garbage, which would look at each of them again
+and again: they hold JSON values and each other, never in a circle.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,14 @@ LANES: Final = (Lane.CRITICAL, Lane.NORMAL)
 """Both lanes, in the order in which they are read."""
 
 
-class Position(msgspec.Struct, frozen=True, array_like=True):
+class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A place in a lane: `[epoch, offset]` on the wire."""
 
     epoch: str
     offset: int
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A CloudEvents 1.0 event plus `priority`.
 
     `data` is a JSON value. On the server it is a `msgspec.Raw`: the value's compact JSON,
@@ -43,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str | None = None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An event at its offset in a lane."""
 
     offset: int
@@ -64,7 +68,7 @@ class Batch(msgspec.Struct, frozen=True):
     events: tuple[Entry, ...]
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What a publisher gets for an event: its lane and position, and whether it was there before."""
 
     id: str

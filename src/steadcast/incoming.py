@@ -8,8 +8,8 @@ either way.
 
 from __future__ import annotations
 
+import re
 from datetime import date
-from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -38,7 +38,7 @@ _Type = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMITS["type"]
 _Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMITS["subject"])]
 
 
-class _Given(msgspec.Struct):
+class _Given(msgspec.Struct, gc=False):
     id: _Id
     source: _Source
     type: _Type
@@ -48,12 +48,15 @@ class _Given(msgspec.Struct):
     subject: _Subject | None = None
 
 
-class _CloudEvent(_Given, forbid_unknown_fields=True):
+class _CloudEvent(_Given, forbid_unknown_fields=True, gc=False):
     """The attributes that nearly all CloudEvents in JSON keep to."""
 
     specversion: Literal["1.0"] | None = None
     datacontenttype: Any = msgspec.UNSET
 
+
+_TIMES: Final = re.compile(rf"(?:(?!.{{17}}60){TIME.pattern}\n)*", TIME.flags)
+"""Times, each on a line, none in a leap second."""
 
 _encoder = msgspec.json.Encoder()
 _decode_one = msgspec.json.Decoder(_CloudEvent).decode
@@ -128,19 +131,17 @@ def _texts_right(given: list[_CloudEvent] | list[_Given]) -> bool:
     )
     if not texts.isprintable() and CONTROL.search(texts):
         return False
-    return all([each.time is None or _is_time(each.time) for each in given])  # noqa: C419 - as in `_checked`
+    return _times_right([each.time for each in given if each.time is not None])
 
 
-def _is_time(text: str) -> bool:
-    return TIME.fullmatch(text) is not None and text[17:19] != "60" and _is_date(text[:10])
-
-
-@lru_cache(maxsize=1024)
-def _is_date(text: str) -> bool:
+def _times_right(times: list[str]) -> bool:
+    if _TIMES.fullmatch("\n".join([*times, ""])) is None:
+        return False
     try:
-        date.fromisoformat(text)
+        for day in {text[:10] for text in times}:
+            date.fromisoformat(day)
     except ValueError:
-        return False  # the careful way refuses it
+        return False  # as in `read_cloudevents`
     return True
 
 

@@ -125,7 +125,7 @@ class Writer:
 
     def append(self, stream: str, items: list[Prepared]) -> asyncio.Future[list[Receipt]]:
         """Queue events; the future answers once they are durable. Raises `QueueFull`."""
-        size = sum(item.size for item in items)
+        size = sum([item.size for item in items])
         counts = self.counts
         if counts.pending and (
             counts.pending + len(items) > self._max_events or self._pending_bytes + size > self._max_bytes
@@ -180,7 +180,7 @@ class Writer:
             code = getattr(told, "code", type(told).__name__)
             counts.failures[code] = counts.failures.get(code, 0) + 1
         else:
-            duplicates = sum(receipt.duplicate for receipt in told)
+            duplicates = sum([receipt.duplicate for receipt in told])
             counts.duplicates += duplicates
             counts.appended += len(told) - duplicates
 

@@ -126,7 +126,7 @@ class Hub:
     async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
         """Append to the log; what the engine raises goes to the caller."""
         receipts = await self.engine.append(stream, events)
-        duplicates = sum(receipt.duplicate for receipt in receipts)
+        duplicates = sum([receipt.duplicate for receipt in receipts])
         self.counts["duplicates"] += duplicates
         self.counts["accepted"] += len(receipts) - duplicates
         return receipts
