@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from steadcast.engines import open_engine
+from steadcast.engines.base import Retention
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.engines.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION, mint_epoch
-from steadcast.errors import EngineRefused, EngineUnavailable
-from tests.engine_backends import CRITICAL, NORMAL, event, events, open_sqlite, read_all
+from steadcast.errors import EngineRefused, EngineUnavailable, IdConflict
+from tests.engine_backends import CRITICAL, NORMAL, Clock, event, events, open_sqlite, read_all
 from tests.engine_logfile import as_version_0, check
 
 Open = Callable[..., SqliteEngine]
@@ -122,6 +124,33 @@ async def test_an_older_file_is_brought_up_to_date_with_everything_in_it(path: P
     await engine.aclose()
     assert look(path, "PRAGMA user_version") == SCHEMA_VERSION
     assert look(path, "PRAGMA application_id") == APPLICATION_ID
+    check(path)
+
+
+async def test_ids_under_their_old_names_are_known_until_the_last_is_swept(path: Path) -> None:
+    clock = Clock()
+    before = open_sqlite(path, clock)
+    first = await before.append("s", events(range(10)))
+    await before.trim("s", NORMAL, 5)
+    await before.aclose()
+    as_version_0(path)
+    engine = open_sqlite(path, clock, retention=Retention(events=1), ids_age=100.0)
+    for names in (range(10), range(12)):
+        again = await engine.append("s", events(names))
+        assert again[:10] == [msgspec.structs.replace(receipt, duplicate=True) for receipt in first]
+    assert [receipt.duplicate for receipt in again[10:]] == [False, False]
+    for name in (2, 7):
+        with pytest.raises(IdConflict):
+            await engine.append("s", [event("fresh"), event(name, "changed")])
+    assert not (await engine.append("other", [event(2)]))[0].duplicate
+    tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'old_ids'"
+    await engine.trim()
+    assert look(path, tables) == 1
+    clock.advance(101)
+    await engine.trim()
+    assert look(path, tables) == 0
+    assert not (await engine.append("s", [event(2)]))[0].duplicate
+    await engine.aclose()
     check(path)
 
 

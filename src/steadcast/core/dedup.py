@@ -15,20 +15,29 @@ if TYPE_CHECKING:
 _DIGEST: Final = 16
 FINGERPRINT_BYTES: Final = _DIGEST
 _PREFIX: Final = 24
+_LONGEST: Final = 128
 _value = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _sorted = msgspec.json.Encoder(order="sorted")
 
 
 def identity(source: str, event_id: str) -> bytes:
-    """Give at most 40 bytes that name an event within its stream.
+    """Give at most 128 bytes that name an event within its stream.
 
-    They are the first 24 bytes of the id and 16 of a digest of source and id. The digest alone names the
-    event: the lengths keep ("a", "bc") and ("ab", "c") apart, and 128 bits keep chance collisions below one
-    in 10^18 at the largest retention. The prefix gives an order: ids that begin with their time (UUIDv7,
-    ULID, counters) lie side by side in an index, and adding a thousand of them touches a few of its pages
-    rather than a thousand.
+    They are id and source, and the length of the id, which keeps ("a", "bc") and ("ab", "c") apart; of longer
+    names the beginning of the id and a digest (16 bytes: chance collisions stay below one in 10^18 at the
+    largest retention), and an end that no short one has. The id in front gives an order: ids that begin with
+    their time (UUIDv7, ULID, counters) lie side by side in an index, and adding a thousand of them touches a
+    few of its pages rather than a thousand.
     """
+    name = f"{event_id}{source}\0{len(event_id)}".encode()
+    if len(name) <= _LONGEST:
+        return name
+    return event_id[:_PREFIX].encode()[:_PREFIX] + blake2b(name).digest()[:_DIGEST] + b"\0"
+
+
+def old_identity(source: str, event_id: str) -> bytes:
+    """Give the name that logs of schema 0 and 1 know an event by."""
     digest = blake2b(f"{len(source)}:{source}{event_id}".encode()).digest()
     return event_id[:_PREFIX].encode()[:_PREFIX] + digest[:_DIGEST]
 

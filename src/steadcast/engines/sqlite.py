@@ -11,7 +11,16 @@ import msgspec
 from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Retention
 from steadcast.engines.page import check_limit, check_trim, prepare
 from steadcast.engines.sqlite_read import Readers, describe, read_page
-from steadcast.engines.sqlite_trim import Rule, drop_upto, due, retain, sweep_step, trim_step
+from steadcast.engines.sqlite_trim import (
+    Rule,
+    Sweep,
+    drop_upto,
+    due,
+    retain,
+    sweep_old_step,
+    sweep_step,
+    trim_step,
+)
 from steadcast.engines.sqlite_writer import Counts, Writer
 from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
 from steadcast.errors import EngineUnavailable
@@ -93,7 +102,7 @@ class SqliteEngine:
         )
         self._readers = Readers(path, busy=busy)
         self._closed = False
-        self._swept_to: tuple[int, bytes] | None = None
+        self._swept_to: dict[Sweep, tuple[int, bytes] | None] = {sweep_step: None, sweep_old_step: None}
         self._trimmed = 0
         self._ids_swept = 0
 
@@ -180,9 +189,13 @@ class SqliteEngine:
         before = self._before(self._ids_age)
         if before is None:
             return
+        for step in self._swept_to:
+            await self._sweep_stretches(step, before)
+
+    async def _sweep_stretches(self, step: Sweep, before: int) -> None:
         for _ in range(SWEEP_STEPS):
-            after = self._swept_to or (0, b"")
-            swept, self._swept_to = await self._writer.call(partial(sweep_step, after=after, before=before))
+            after = self._swept_to[step] or (0, b"")
+            swept, self._swept_to[step] = await self._writer.call(partial(step, after=after, before=before))
             self._ids_swept += swept
-            if self._swept_to is None:
+            if self._swept_to[step] is None:
                 return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from steadcast.core.dedup import FINGERPRINT_BYTES
+from steadcast.core.dedup import FINGERPRINT_BYTES, old_identity
 from steadcast.engines.page import conflict, pages
 from steadcast.engines.sqlite_errors import full
 from steadcast.engines.sqlite_schema import MAX_LANES, OFFSET_BITS, OFFSET_MASK
@@ -15,7 +15,7 @@ from steadcast.event import LANES, Batch, Lane, Position, Receipt
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from steadcast.engines.page import Prepared
     from steadcast.engines.sqlite_schema import Log
@@ -113,7 +113,7 @@ def _load(log: Log, name: str, group: Sequence[Append], *, look: bool) -> _Strea
         lanes = _next_lanes(log)
     tails = {Lane(lane): _Tail(Lane(lane), number << OFFSET_BITS, head) for lane, number, head in lanes}
     number = lanes[0][1] >> 1
-    known = _lookup(log, number, group) if look and not new else {}
+    known = _lookup(log, number, group, look=look) if not new else {}
     return _Stream(name, number, tails, known, new)
 
 
@@ -125,13 +125,27 @@ def _next_lanes(log: Log) -> list[tuple[str, int, int]]:
     return [(str(lane), last + 1 + index, 0) for index, lane in enumerate(LANES)]
 
 
-def _lookup(log: Log, number: int, group: Sequence[Append]) -> dict[bytes, tuple[bytes, int]]:
-    identities = tuple(item.identity for job in group for item in job.items)
-    if not identities:
-        return {}
+def _lookup(log: Log, number: int, group: Sequence[Append], *, look: bool) -> dict[bytes, tuple[bytes, int]]:
+    """Give fingerprint and key of the identities that are known; without `look` there may be none."""
+    known = {}
+    if log.old_ids:
+        old = {old_identity(item.event.source, item.event.id): item.identity for item in _items(group)}
+        known = {old[name]: first for name, first in _known(log, "old_ids", number, old).items()}
+        if known and not look:
+            raise MustLook
+    if look:
+        known |= _known(log, "ids", number, [item.identity for item in _items(group)])
+    return known
+
+
+def _items(group: Sequence[Append]) -> Iterator[Prepared]:
+    return (item for job in group for item in job.items)
+
+
+def _known(log: Log, table: str, number: int, identities: Iterable[bytes]) -> dict[bytes, tuple[bytes, int]]:
     found: list[Any] = log.conn.execute(
-        "SELECT identity, fingerprint, key FROM ids WHERE stream = ? AND identity IN carray(?)",
-        (number, apsw.carray(identities)),
+        f"SELECT identity, fingerprint, key FROM {table} WHERE stream = ? AND identity IN carray(?)",  # noqa: S608 - ours
+        (number, apsw.carray(tuple(identities))),
     ).fetchall()
     return {identity: (fingerprint, key) for identity, fingerprint, key in found}
 

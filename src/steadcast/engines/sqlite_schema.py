@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x53744364
 OFFSET_BITS: Final = 40
 OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
@@ -34,7 +34,12 @@ WRITE_CACHE: Final = 8 * 1024
 """KiB of pages that the writing connection keeps; the others read in stretches and keep less."""
 READ_CACHE: Final = 1024
 
+_HAS_OLD_IDS: Final = "SELECT count(*) FROM sqlite_schema WHERE name = 'old_ids'"
 _PROBE: Final = "CREATE TABLE probe (number INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT"
+_IDS: Final = """CREATE TABLE ids (
+  stream INTEGER NOT NULL, identity BLOB NOT NULL, fingerprint BLOB NOT NULL, key INTEGER NOT NULL,
+  at INTEGER NOT NULL, PRIMARY KEY (stream, identity)
+) STRICT, WITHOUT ROWID"""
 _LAYOUT: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE lanes (
@@ -42,21 +47,19 @@ CREATE TABLE lanes (
   trimmed INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0, UNIQUE (stream, lane)
 ) STRICT;
 CREATE TABLE events (key INTEGER PRIMARY KEY, at INTEGER NOT NULL, event TEXT NOT NULL) STRICT;
-CREATE TABLE ids (
-  stream INTEGER NOT NULL, identity BLOB NOT NULL, fingerprint BLOB NOT NULL, key INTEGER NOT NULL,
-  at INTEGER NOT NULL, PRIMARY KEY (stream, identity)
-) STRICT, WITHOUT ROWID;
+{_IDS};
 {_PROBE};
 """
 
 
 @dataclass(slots=True)
 class Log:
-    """An open log: its connection and its epoch."""
+    """An open log: its connection, its epoch, and whether it knows ids by their old names as well."""
 
     path: Path
     conn: apsw.Connection
     epoch: str
+    old_ids: bool
 
     def error(self, error: Exception) -> Exception:
         """Say in the error tree what went wrong on this connection."""
@@ -114,7 +117,7 @@ def open_log(path: Path, *, busy: float) -> Log:
         if version != SCHEMA_VERSION:
             _bring_up_to_date(conn, path)
         _sync(path)
-        return Log(path, conn, read_epoch(conn))
+        return Log(path, conn, read_epoch(conn), old_ids=bool(conn.execute(_HAS_OLD_IDS).get))
     except Exception as error:
         told = from_sqlite(error, path, conn.system_errno)
         conn.close(force=True)
@@ -256,7 +259,16 @@ def _count_bytes(conn: apsw.Connection) -> None:
     conn.execute(_PROBE)
 
 
-_MIGRATIONS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_count_bytes,)
+def _set_old_ids_aside(conn: apsw.Connection) -> None:
+    """Version 1 named events by a digest of their ids, from which no new name can be made.
+
+    The old names stay, and are looked at, until the last of them is swept.
+    """
+    conn.execute("ALTER TABLE ids RENAME TO old_ids")
+    conn.execute(_IDS)
+
+
+_MIGRATIONS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_count_bytes, _set_old_ids_aside)
 """The step from version n to n + 1 stands at index n."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,9 @@ STEP_BYTES: Final = 4 * 1024 * 1024
 """… and, beyond its first, at most this many bytes."""
 STEP_IDS: Final = 2_000
 """A step of the sweep looks at this many ids."""
+
+Sweep = Callable[..., tuple[int, tuple[int, bytes] | None]]
+"""A step of the sweep: from the log, `after` and `before` to how many went, and where to go on."""
 
 _lanes = msgspec.json.Decoder(list[tuple[str, Lane]]).decode
 _rows = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -125,22 +129,36 @@ def _oldest(log: Log, base: int, span: _Span) -> list[tuple[int, int]]:
     )
 
 
-def sweep_step(log: Log, after: tuple[int, bytes], before: int) -> tuple[int, tuple[int, bytes] | None]:
+def sweep_step(
+    log: Log, after: tuple[int, bytes], before: int, *, table: str = "ids"
+) -> tuple[int, tuple[int, bytes] | None]:
     """Forget ids from before `before` (wall time, milliseconds) whose events are gone, in one stretch.
 
     The stretch begins behind `after`. Returns how many went, and the end of the stretch, None at the last.
     """
     conn = log.conn
     end = conn.execute(
-        "SELECT stream, identity FROM ids WHERE (stream, identity) > (?, ?)"
+        f"SELECT stream, identity FROM {table} WHERE (stream, identity) > (?, ?)"  # noqa: S608 - a name of ours
         " ORDER BY stream, identity LIMIT 1 OFFSET ?",
         (*after, STEP_IDS - 1),
     ).get
     last = end or (1 << 62, b"")
     with transaction(conn):
         conn.execute(
-            "DELETE FROM ids WHERE (stream, identity) > (?, ?) AND (stream, identity) <= (?, ?) AND at < ?"
-            " AND key & ? <= (SELECT trimmed FROM lanes WHERE number = key >> ?)",
+            f"DELETE FROM {table} WHERE (stream, identity) > (?, ?) AND (stream, identity) <= (?, ?)"  # noqa: S608 - as above
+            " AND at < ? AND key & ? <= (SELECT trimmed FROM lanes WHERE number = key >> ?)",
             (*after, *last, before, OFFSET_MASK, OFFSET_BITS),
         )
         return conn.changes(), end
+
+
+def sweep_old_step(log: Log, after: tuple[int, bytes], before: int) -> tuple[int, tuple[int, bytes] | None]:
+    """Do the same for ids under their old names; with the last of them their table goes."""
+    if not log.old_ids:
+        return 0, None
+    swept, end = sweep_step(log, after, before, table="old_ids")
+    if end is None and log.conn.execute("SELECT NOT EXISTS (SELECT 1 FROM old_ids)").get:
+        with transaction(log.conn):
+            log.conn.execute("DROP TABLE old_ids")
+        log.old_ids = False
+    return swept, end
