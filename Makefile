@@ -7,7 +7,7 @@ STATIC := src/steadcast/http/static/index.html
 WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts dashboard/svelte.config.js \
 	clients/js/package.json dashboard/package.json package-lock.json -type f 2>/dev/null)
 
-.PHONY: run test setup web check fix test-python test-js pictures sim clean
+.PHONY: run test setup web check fix test-python test-js pictures sim bench bench-smoke clean
 
 run: .venv/.ready $(STATIC)
 	@exec $(BIN)/steadcast serve
@@ -64,5 +64,16 @@ FIRST ?= 0
 sim: setup
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)
 
+# Beside the peers, all in one go (about a quarter of an hour): BENCH_ONLY=fanout,paced measures a part of it.
+bench: setup benchmarks/peers/node/node_modules/.ready
+	$(BIN)/python -m benchmarks
+
+bench-smoke: setup
+	$(BIN)/pytest -q tests/benchmarks
+
+benchmarks/peers/node/node_modules/.ready: benchmarks/peers/node/package.json benchmarks/peers/node/package-lock.json
+	@sh scripts/node npm ci --prefix benchmarks/peers/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean:
-	rm -rf .venv node_modules clients/js/node_modules dashboard/node_modules clients/js/dist src/steadcast/http/static
+	rm -rf .venv node_modules clients/js/node_modules dashboard/node_modules benchmarks/build benchmarks/peers/node/node_modules clients/js/dist src/steadcast/http/static

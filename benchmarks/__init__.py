@@ -1,0 +1,1 @@
+"""Steadcast beside its peers, measured in one interleaved go: `make bench`."""

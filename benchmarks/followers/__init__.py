@@ -1,0 +1,1 @@
+"""Subscribers that say how long an event was under way."""

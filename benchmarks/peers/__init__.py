@@ -1,0 +1,1 @@
+"""Servers that stand for what people run instead."""
