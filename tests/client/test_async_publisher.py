@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from steadcast.client.async_publisher import AsyncPublisher
+from steadcast.client.post import Outcome
 from steadcast.core.backoff import Backoff
 from steadcast.errors import (
     IdConflict,
@@ -92,6 +93,48 @@ async def test_what_is_published_at_once_travels_together_and_in_order(
     assert [receipt.id for receipt in receipts] == [str(number) for number in range(250)]
     assert [len(events_of(received)) for received in server.requests] == [100, 100, 50]
     assert server.ids() == [str(number) for number in range(250)]
+
+
+async def test_under_load_as_many_requests_of_a_stream_are_on_their_way_as_may_be(
+    server: FakeIngest, make: Callable[..., AsyncPublisher]
+) -> None:
+    held = asyncio.Event()
+    on_their_way = 0
+    most = 0
+
+    class Slow(AsyncPublisher):
+        async def _post(self, path: str, headers: dict[str, str], body: bytes) -> Outcome:
+            nonlocal on_their_way, most
+            on_their_way += 1
+            most = max(most, on_their_way)
+            await held.wait()
+            try:
+                return await super()._post(path, headers, body)
+            finally:
+                on_their_way -= 1
+
+    async with Slow(server.url, batch_events=10, in_flight=3) as publisher:
+        waiting = asyncio.ensure_future(publish_all(publisher, *range(95)))
+        await until(lambda: most == 3)
+        held.set()
+        receipts = await waiting
+        assert most == 3
+        assert [receipt.id for receipt in receipts] == [str(number) for number in range(95)]
+        assert sorted(server.ids(), key=int) == [str(number) for number in range(95)]
+        assert len(server.requests) == 10
+        assert_nothing_uncounted(publisher)
+
+
+async def test_few_events_go_in_one_request_after_the_other(
+    server: FakeIngest, make: Callable[..., AsyncPublisher]
+) -> None:
+    publisher = make(batch_events=100, in_flight=3)
+    first = asyncio.ensure_future(publish(publisher, 0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # its request is on its way
+    await publish_all(publisher, *range(1, 60))
+    await first
+    assert [len(events_of(received)) for received in server.requests] == [1, 59]
 
 
 async def test_a_request_stays_below_its_bytes(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -37,12 +37,24 @@ class _Waiting:
     answer: asyncio.Future[Receipt]
 
 
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A stream's events that wait, how many tasks send them, and how many of those have taken nothing yet."""
+
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    serving: int = 0
+    starting: int = 0
+
+
 class AsyncPublisher:
     """Publishes from one event loop.
 
     Events that are published while a request of their stream is on its way travel together in the next one
-    (at most 1,000 events or 1 MiB), in the order of the `publish` calls. A temporary failure is retried
-    `retries` times with the same ids, so that nothing is doubled; then every event of that request raises.
+    (at most 1,000 events or 1 MiB), in the order of the `publish` calls. With an `in_flight` above 1, up to
+    so many requests of a stream are on their way while the events that wait fill them: faster over a long
+    way, but publishes that don't await each other may then come into the log in another order. A temporary
+    failure is retried `retries` times with the same ids, so that nothing is doubled; then every event of
+    that request raises.
     A server that asks to wait longer than `patience` seconds is not waited for. At most `buffer_limit`
     events and `buffer_bytes` are held: `publish` raises `QueueFull` above that.
 
@@ -66,6 +78,7 @@ class AsyncPublisher:
         batch_events: int = MAX_GROUP_EVENTS,
         batch_bytes: int = MAX_GROUP_BYTES,
         request_timeout: float = 10.0,
+        in_flight: int = 1,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Nothing is opened before the first `publish`. `request_timeout` is in seconds, for each try."""
@@ -78,8 +91,9 @@ class AsyncPublisher:
         self._limits = (buffer_limit, buffer_bytes)
         self._batch = (batch_events, batch_bytes)
         self._timeout = request_timeout
+        self._in_flight = in_flight
         self._jitter = jitter
-        self._streams: dict[str, deque[_Waiting]] = {}
+        self._streams: dict[str, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
@@ -175,28 +189,32 @@ class AsyncPublisher:
 
     def _enqueue(self, waiting: _Waiting) -> None:
         stream = waiting.item.stream
-        queue = self._streams.get(stream)
-        if queue is not None:
-            queue.append(waiting)
-            return
-        self._streams[stream] = deque([waiting])
-        task = asyncio.create_task(self._serve(stream), name=f"steadcast-publish-{stream}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        line = self._streams.setdefault(stream, _Line())
+        line.waiting.append(waiting)
+        # One task more while there is a whole request for it, beside those that are about to take theirs.
+        whole = len(line.waiting) >= self._batch[0] * (line.starting + 1)
+        if not line.serving or (whole and line.serving < self._in_flight):
+            line.serving += 1
+            line.starting += 1
+            task = asyncio.create_task(self._serve(stream, line), name=f"steadcast-publish-{stream}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, stream: str) -> None:
-        queue = self._streams[stream]
+    async def _serve(self, stream: str, line: _Line) -> None:
+        line.starting -= 1
         batch: list[_Waiting] = []
         try:
-            while batch := self._take(queue):
+            while batch := self._take(line.waiting):
                 await self._deliver(batch)
         except BaseException as error:
             # Cancelled by `aclose`, or a defect: nobody may be left waiting for an answer.
             why = f"not published: {type(error).__name__}"
-            _fail([*batch, *queue], lambda: Unavailable(why, code="closed"))
+            _fail([*batch, *line.waiting], lambda: Unavailable(why, code="closed"))
             raise
         finally:
-            del self._streams[stream]
+            line.serving -= 1
+            if not line.serving:
+                del self._streams[stream]
 
     def _take(self, queue: deque[_Waiting]) -> list[_Waiting]:
         batch: list[_Waiting] = []
