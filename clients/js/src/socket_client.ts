@@ -140,6 +140,18 @@ export class SocketClient {
     return this;
   }
 
+  /**
+   * Cut this connection as a network does, and come back no sooner than after so many seconds: to see or test
+   * that nothing is lost. Nothing happens while there is no connection.
+   */
+  cut(seconds: number): this {
+    if (!this.connected) return this;
+    this.endSession();
+    this.obey(this.connection.lost(this.now(), this.platform.random(), seconds * 1_000));
+    this.listeners.call("disconnect", ["cut"]);
+    return this;
+  }
+
   /** End everything: subscriptions, the queue, the connection. */
   close(): void {
     if (this.ended) return;

@@ -16,6 +16,54 @@ afterEach(() => {
   expect(net.reported).toEqual([]);
 });
 
+describe("cutting the connection", () => {
+  it("is away for the time that was asked for, told as an outage, and comes back by itself", async () => {
+    net.chance = 0;
+    const client = net.client();
+    const heard = vi.fn();
+    client.on("disconnect", heard);
+    net.up();
+    await pass(10_000);
+    client.cut(3);
+    expect(net.socket.phase).toBe("shut");
+    expect(heard).toHaveBeenCalledWith("cut");
+    expect(client.snapshot().state).toBe("offline");
+    expect(client.getConnectionMetrics().disconnects).toBe(1);
+    await pass(2_900);
+    net.wake();
+    expect(net.sockets).toHaveLength(1);
+    await pass(200);
+    expect(net.sockets).toHaveLength(2);
+    net.up();
+    expect(client.connected).toBe(true);
+  });
+
+  it("keeps subscriptions and their cursors", async () => {
+    net.chance = 0;
+    const client = net.client();
+    const applied: string[] = [];
+    client.subscribe("s", { from: "start", onEvent: ({ id }) => void applied.push(id) });
+    net.up();
+    net.socket.last("subscribe").ack?.(lanes());
+    net.socket.receive("batch", batch(0, 2));
+    await pass(10);
+    expect(applied).toHaveLength(2);
+    client.cut(1);
+    await pass(2_000);
+    net.up();
+    expect(net.socket.last("subscribe").args[0]).toMatchObject({
+      cursors: { normal: ["e1", 2, "n2"] },
+    });
+  });
+
+  it("does nothing while there is no connection", async () => {
+    const client = net.client();
+    client.cut(5);
+    expect(net.sockets).toHaveLength(1);
+    expect(client.getConnectionMetrics().disconnects).toBe(0);
+  });
+});
+
 describe("connecting", () => {
   it("sends who it is and its token, and never the keys pid or offset", async () => {
     net.client({ token: "t1", clientId: "c1" });

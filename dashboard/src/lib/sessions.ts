@@ -1,0 +1,525 @@
+/**
+ * Coding sessions out of their hooks' events: who works, who waits, what was called. Pure, and bounded.
+ *
+ * Events may come out of order (critical ones overtake, and history is read lane by lane), so what says how a
+ * session is counts by its time: a later one stands, an older one that comes afterwards changes nothing.
+ */
+
+import type { SeenEvent } from "./contract.js";
+import { fieldsOf, textOf } from "./seen.js";
+import { aboutTool, clipped, type Step, stepOf } from "./sessions_step.js";
+
+export interface SessionLimits {
+  readonly sessions?: number;
+  /** Of each session. */
+  readonly calls?: number;
+  readonly prompts?: number;
+  readonly troubles?: number;
+  readonly marks?: number;
+  readonly agents?: number;
+  readonly tools?: number;
+}
+
+/** A tool's use. Times are milliseconds of Unix time; `end` is null while it runs. */
+export interface Call {
+  readonly serial: number;
+  readonly id: string;
+  readonly tool: string;
+  readonly about: string;
+  readonly agent: string;
+  readonly start: number;
+  end: number | null;
+  /** `unknown`: the agent stopped, and nobody said how the call ended. */
+  outcome: "running" | "ok" | "failed" | "denied" | "unknown";
+  /** Why it failed. */
+  detail: string;
+  /** The type of the agent that it begins, where it begins one. */
+  readonly begins: string;
+}
+
+export interface Agent {
+  /** Empty for the one that the person talks to. */
+  readonly id: string;
+  readonly type: string;
+  /** Who called it; null for the first. */
+  parent: string | null;
+  /** What it was asked for. */
+  readonly task: string;
+  /** The call that began it, where that is known. */
+  readonly call: number | null;
+  start: number;
+  end: number | null;
+  /** When it last did something. */
+  last: number;
+  calls: number;
+  failures: number;
+}
+
+export interface Prompt {
+  readonly at: number;
+  readonly text: string;
+}
+
+export interface Trouble {
+  readonly at: number;
+  readonly agent: string;
+  readonly what: string;
+  readonly detail: string;
+}
+
+/** A moment worth a mark on the time line. */
+export interface Mark {
+  readonly at: number;
+  readonly agent: string;
+  readonly kind: "prompt" | "asked" | "answered" | "stop" | "trouble" | "compact";
+  readonly text: string;
+}
+
+export interface Waiting {
+  readonly since: number;
+  readonly agent: string;
+  readonly what: string;
+}
+
+export type Phase = "idle" | "working" | "done" | "failed" | "ended";
+export type SessionState = Phase | "waiting" | "stuck";
+
+export interface Session {
+  readonly id: string;
+  readonly program: Step["program"];
+  title: string;
+  cwd: string | null;
+  model: string | null;
+  start: number;
+  last: number;
+  phase: Phase;
+  phaseAt: number;
+  waiting: Waiting | null;
+  events: number;
+  calls: Call[];
+  prompts: Prompt[];
+  troubles: Trouble[];
+  marks: Mark[];
+  /** In the order in which they were first seen. */
+  readonly agents: Map<string, Agent>;
+  /** Uses of each tool. */
+  readonly tools: Map<string, number>;
+  called: number;
+  prompted: number;
+  failures: number;
+  /** What didn't fit, all kinds together. */
+  dropped: number;
+}
+
+const OTHER_TOOLS = "other";
+const WORK = new Set([
+  "UserPromptSubmit",
+  "PreToolUse",
+  "PostToolUse",
+  "PostToolUseFailure",
+  "PostToolBatch",
+  "PermissionDenied",
+  "MessageDisplay",
+  "ElicitationResult",
+  "SubagentStart",
+  "PreCompact",
+  "PostCompact",
+]);
+const ASKING = new Set(["permission_prompt", "elicitation_dialog", "agent_needs_input"]);
+const TITLE = 160;
+const DETAIL = 2_000;
+
+export class Sessions {
+  /** Sessions that had to go, and events that belong to no session. */
+  evicted = 0;
+  foreign = 0;
+  private readonly byId = new Map<string, Session>();
+  private readonly limits: Required<SessionLimits>;
+  private serial = 0;
+
+  constructor(limits: SessionLimits = {}) {
+    this.limits = {
+      sessions: 200,
+      calls: 2_000,
+      prompts: 200,
+      troubles: 200,
+      marks: 600,
+      agents: 100,
+      tools: 60,
+      ...limits,
+    };
+  }
+
+  apply(events: readonly SeenEvent[]): void {
+    for (const event of events) {
+      const step = stepOf(event);
+      if (step) this.take(step);
+      else this.foreign += 1;
+    }
+  }
+
+  get(id: string): Session | undefined {
+    return this.byId.get(id);
+  }
+
+  /** The sessions, the latest first. */
+  list(): Session[] {
+    return [...this.byId.values()].sort((a, b) => b.last - a.last);
+  }
+
+  private take(step: Step): void {
+    const session = this.byId.get(step.session) ?? this.begin(step);
+    session.events += 1;
+    session.start = Math.min(session.start, step.at);
+    if (step.at >= session.last) {
+      session.last = step.at;
+      session.cwd = step.cwd ?? session.cwd;
+    }
+    this.agent(session, step);
+    this.tell(session, step);
+    move(session, step);
+    wait(session, step);
+    const agent = session.agents.get(step.agent);
+    if (agent && WORK.has(step.name)) agent.last = Math.max(agent.last, step.at);
+  }
+
+  private begin(step: Step): Session {
+    const session: Session = {
+      id: step.session,
+      program: step.program,
+      title: "",
+      cwd: step.cwd,
+      model: null,
+      start: step.at,
+      last: step.at,
+      phase: "idle",
+      phaseAt: Number.NEGATIVE_INFINITY,
+      waiting: null,
+      events: 0,
+      calls: [],
+      prompts: [],
+      troubles: [],
+      marks: [],
+      agents: new Map(),
+      tools: new Map(),
+      called: 0,
+      prompted: 0,
+      failures: 0,
+      dropped: 0,
+    };
+    if (this.byId.size >= this.limits.sessions) this.evict();
+    this.byId.set(session.id, session);
+    return session;
+  }
+
+  private evict(): void {
+    const oldest = this.list().at(-1);
+    if (oldest) this.byId.delete(oldest.id);
+    this.evicted += 1;
+  }
+
+  private agent(session: Session, step: Step): void {
+    const { agents } = session;
+    const known = agents.get(step.agent);
+    if (known) {
+      known.start = Math.min(known.start, step.at);
+      return;
+    }
+    if (agents.size >= this.limits.agents) {
+      session.dropped += 1;
+      return;
+    }
+    const type = textOf(step.fields, "agent_type") ?? (step.agent ? "agent" : "main");
+    const caller = step.agent ? callerOf(session, step, type) : undefined;
+    agents.set(step.agent, {
+      id: step.agent,
+      type,
+      parent: step.agent ? (textOf(step.fields, "parent_agent_id") ?? caller?.agent ?? "") : null,
+      task: caller?.about ?? "",
+      call: caller?.serial ?? null,
+      start: step.at,
+      end: null,
+      last: step.at,
+      calls: 0,
+      failures: 0,
+    });
+  }
+
+  /** Note what the step tells of: prompts, calls, troubles. */
+  private tell(session: Session, step: Step): void {
+    const { fields } = step;
+    switch (step.name) {
+      case "SessionStart":
+        session.model = textOf(fields, "model") ?? session.model;
+        break;
+      case "PostModelSwitch":
+        session.model = textOf(fields, "new_model") ?? session.model;
+        break;
+      case "UserPromptSubmit":
+        this.prompt(session, step);
+        break;
+      case "PreToolUse":
+        this.open(session, step);
+        break;
+      case "PostToolUse":
+      case "PostToolUseFailure":
+      case "PermissionDenied":
+        this.close(session, step);
+        break;
+      case "PermissionRequest":
+        this.mark(
+          session,
+          step,
+          "asked",
+          `permission for ${textOf(fields, "tool_name") ?? "a tool"}`,
+        );
+        break;
+      case "Elicitation":
+        this.mark(session, step, "asked", textOf(fields, "message") ?? "a question");
+        break;
+      case "ElicitationResult":
+        this.mark(session, step, "answered", textOf(fields, "action") ?? "answered");
+        break;
+      case "PreCompact":
+        this.mark(session, step, "compact", "the conversation is compacted");
+        break;
+      case "Stop":
+        this.mark(
+          session,
+          step,
+          "stop",
+          clipped(textOf(fields, "last_assistant_message") ?? "done", DETAIL),
+        );
+        settle(session, step, "");
+        break;
+      case "StopFailure":
+        this.trouble(session, step, "stopped by an error");
+        settle(session, step, "");
+        break;
+      case "SubagentStop":
+        settle(session, step, step.agent);
+        break;
+      case "SessionEnd":
+        for (const agent of session.agents.keys()) settle(session, step, agent);
+        break;
+    }
+  }
+
+  private prompt(session: Session, step: Step): void {
+    const text = clipped(textOf(step.fields, "prompt") ?? "", DETAIL);
+    session.prompted += 1;
+    insert(session.prompts, { at: step.at, text }, (each) => each.at);
+    this.bound(session, session.prompts, this.limits.prompts);
+    session.title = clipped(session.prompts[0]?.text.split("\n", 1)[0] ?? "", TITLE);
+    this.mark(session, step, "prompt", text);
+  }
+
+  private open(session: Session, step: Step): void {
+    this.add(session, step, step.at, null, "running");
+  }
+
+  private add(
+    session: Session,
+    step: Step,
+    start: number,
+    end: number | null,
+    outcome: Call["outcome"],
+  ): Call {
+    const tool = textOf(step.fields, "tool_name") ?? "a tool";
+    const call: Call = {
+      serial: ++this.serial,
+      id: textOf(step.fields, "tool_use_id") ?? "",
+      tool,
+      about: aboutTool(step.fields),
+      agent: step.agent,
+      start,
+      end,
+      outcome,
+      detail: "",
+      begins: textOf(fieldsOf(step.fields.tool_input), "subagent_type") ?? "",
+    };
+    insert(session.calls, call, (each) => each.start);
+    this.bound(session, session.calls, this.limits.calls);
+    session.called += 1;
+    const known = session.tools.has(tool) || session.tools.size < this.limits.tools;
+    const name = known ? tool : OTHER_TOOLS;
+    session.tools.set(name, (session.tools.get(name) ?? 0) + 1);
+    const agent = session.agents.get(step.agent);
+    if (agent) agent.calls += 1;
+    return call;
+  }
+
+  private close(session: Session, step: Step): void {
+    const outcome = OUTCOMES[step.name] ?? "ok";
+    const took = step.fields.duration_ms;
+    const start = step.at - (typeof took === "number" && took > 0 ? took : 0);
+    // A call whose beginning was before this page's history still has its end.
+    const call = openCall(session, step) ?? this.add(session, step, start, step.at, outcome);
+    call.end = step.at;
+    call.outcome = outcome;
+    if (outcome === "ok") return;
+    call.detail = clipped(reasonOf(step), DETAIL);
+    const agent = session.agents.get(step.agent);
+    if (agent) agent.failures += 1;
+    this.trouble(session, step, `${call.tool} ${outcome === "denied" ? "was denied" : "failed"}`);
+  }
+
+  private trouble(session: Session, step: Step, what: string): void {
+    session.failures += 1;
+    const detail = clipped(reasonOf(step), DETAIL);
+    insert(session.troubles, { at: step.at, agent: step.agent, what, detail }, (each) => each.at);
+    this.bound(session, session.troubles, this.limits.troubles);
+    this.mark(session, step, "trouble", detail ? `${what}: ${detail}` : what);
+  }
+
+  private mark(session: Session, step: Step, kind: Mark["kind"], text: string): void {
+    insert(session.marks, { at: step.at, agent: step.agent, kind, text }, (each) => each.at);
+    this.bound(session, session.marks, this.limits.marks);
+  }
+
+  private bound(session: Session, list: unknown[], limit: number): void {
+    if (list.length <= limit) return;
+    session.dropped += list.length - limit;
+    list.splice(0, list.length - limit);
+  }
+}
+
+const OUTCOMES: { readonly [name: string]: Call["outcome"] } = {
+  PostToolUseFailure: "failed",
+  PermissionDenied: "denied",
+};
+
+function reasonOf({ fields }: Step): string {
+  const words = ["error", "error_details", "reason", "error_type"].map((name) =>
+    textOf(fields, name),
+  );
+  return words.filter((word) => word !== null).join(": ");
+}
+
+/** The call that a step ends: by its id, else the oldest that is open of the same tool and agent. */
+function openCall(session: Session, step: Step): Call | undefined {
+  const id = textOf(step.fields, "tool_use_id");
+  const tool = textOf(step.fields, "tool_name") ?? "a tool";
+  const own = (call: Call) => call.end === null && call.agent === step.agent;
+  if (id) {
+    const found = session.calls.find((call) => call.end === null && call.id === id);
+    if (found) return found;
+  }
+  return session.calls.find((call) => own(call) && call.tool === tool && (!id || !call.id));
+}
+
+/** The open call that began an agent: the first for its type that began no other. */
+function callerOf(session: Session, step: Step, type: string): Call | undefined {
+  const taken = new Set([...session.agents.values()].map(({ call }) => call));
+  return session.calls.find(
+    ({ serial, begins, end, start }) =>
+      begins === type && end === null && start <= step.at && !taken.has(serial),
+  );
+}
+
+/** An agent stopped: its open calls have ended, nobody said how. */
+function settle(session: Session, step: Step, id: string): void {
+  const agent = session.agents.get(id);
+  if (agent && (id !== "" || step.name === "SessionEnd"))
+    agent.end = Math.max(step.at, agent.start);
+  for (const call of session.calls) {
+    if (call.agent !== id || call.end !== null || call.start > step.at) continue;
+    call.end = step.at;
+    call.outcome = "unknown";
+  }
+}
+
+/** Move on to what the step says of the session as a whole, unless something later was heard already. */
+function move(session: Session, step: Step): void {
+  const phase = phaseOf(step);
+  if (phase === null || step.at < session.phaseAt) return;
+  session.phase = phase;
+  session.phaseAt = step.at;
+}
+
+function phaseOf({ name, agent }: Step): Phase | null {
+  if (name === "SessionEnd") return "ended";
+  if (name === "Stop") return "done";
+  if (name === "StopFailure") return "failed";
+  if (name === "SessionStart") return "idle";
+  // An agent in the background goes on after the first one is done; its end changes nothing.
+  return WORK.has(name) || (name === "SubagentStop" && agent === "") ? "working" : null;
+}
+
+/** Note who waits for a person; whatever the same agent does afterwards ends it. */
+function wait(session: Session, step: Step): void {
+  const { waiting } = session;
+  const what = askedFor(step);
+  if (what === null) {
+    if (waiting && step.at >= waiting.since && ends(step, waiting)) session.waiting = null;
+    return;
+  }
+  const agent = session.agents.get(step.agent);
+  const over =
+    (agent && agent.last > step.at && agent.last > agent.start) || session.phaseAt > step.at;
+  if (over || (waiting && waiting.since <= step.at)) return;
+  session.waiting = { since: step.at, agent: step.agent, what };
+}
+
+function askedFor({ name, fields }: Step): string | null {
+  if (name === "PermissionRequest") {
+    const about = aboutTool(fields);
+    return `${textOf(fields, "tool_name") ?? "a tool"}${about && `: ${about}`}`;
+  }
+  if (name === "Elicitation") return textOf(fields, "message") ?? "a question";
+  if (name !== "Notification") return null;
+  const kind = textOf(fields, "notification_type");
+  return kind && ASKING.has(kind) ? (textOf(fields, "message") ?? "an answer") : null;
+}
+
+function ends({ name, agent }: Step, waiting: Waiting): boolean {
+  if (name === "Stop" || name === "StopFailure" || name === "SessionEnd") return true;
+  return WORK.has(name) && agent === waiting.agent;
+}
+
+/** Keep a list in the order of time; what comes is nearly always the latest. */
+function insert<T>(list: T[], item: T, at: (item: T) => number): void {
+  let index = list.length;
+  while (index > 0 && at(list[index - 1] as T) > at(item)) index -= 1;
+  list.splice(index, 0, item);
+}
+
+/** Minutes without an event after which a session that works is called stuck. */
+export const STUCK_AFTER = 5;
+
+/** How a session is, at `now` (milliseconds of Unix time). */
+export function stateOf(session: Session, now: number, stuckAfter = STUCK_AFTER): SessionState {
+  if (session.phase === "ended") return "ended";
+  if (session.waiting) return "waiting";
+  const silent = now - session.last >= stuckAfter * 60_000;
+  return session.phase === "working" && silent ? "stuck" : session.phase;
+}
+
+/** Seconds from its first event to its last, or to `now` while it works or waits. */
+export function secondsOf(session: Session, now: number, state: SessionState): number {
+  const open = state === "working" || state === "waiting";
+  return Math.max(0, (open ? Math.max(now, session.last) : session.last) - session.start) / 1_000;
+}
+
+export interface TreeNode {
+  readonly agent: Agent;
+  readonly depth: number;
+}
+
+/** The agents as a tree, each below who called it, in the order of their beginnings. */
+export function treeOf(session: Session): TreeNode[] {
+  const agents = [...session.agents.values()].sort((a, b) => a.start - b.start);
+  const rows: TreeNode[] = [];
+  const done = new Set<Agent>();
+  const walk = (agent: Agent, depth: number) => {
+    if (done.has(agent)) return;
+    done.add(agent);
+    rows.push({ agent, depth });
+    for (const child of agents)
+      if (child.parent === agent.id && child !== agent) walk(child, depth + 1);
+  };
+  for (const agent of agents) if (agent.parent === null) walk(agent, 0);
+  // Whose caller isn't known here.
+  for (const agent of agents) walk(agent, rows.length > 0 ? 1 : 0);
+  return rows;
+}

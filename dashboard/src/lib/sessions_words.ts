@@ -1,0 +1,62 @@
+/** Sessions in words and tones. Pure. */
+
+import { clock } from "./format.js";
+import type { Call, Session, SessionState } from "./sessions.js";
+
+export type Tone = "good" | "info" | "warn" | "bad" | "muted";
+
+export const TONES: { readonly [state in SessionState]: Tone } = {
+  idle: "muted",
+  working: "info",
+  waiting: "warn",
+  done: "good",
+  failed: "bad",
+  stuck: "bad",
+  ended: "muted",
+};
+
+/** The state of a session in a few words. */
+export function stateWords(session: Session, state: SessionState): string {
+  switch (state) {
+    case "idle":
+      return "no prompt yet";
+    case "waiting":
+      return "waiting for you";
+    case "failed":
+      return "stopped by an error";
+    case "stuck":
+      return `stuck since ${clock(session.last, false)}`;
+    default:
+      return state;
+  }
+}
+
+/** The last part of a path: what a person calls the folder. */
+export function folder(cwd: string | null): string {
+  if (!cwd) return "";
+  const parts = cwd.split(/[\\/]/).filter(Boolean);
+  return parts.at(-1) ?? cwd;
+}
+
+/** Milliseconds as "250 ms", "4.2 s", "3 min 5 s", "2 h 10 min". */
+export function span(ms: number): string {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
+  if (ms < 59_950) return `${(ms / 1_000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
+}
+
+/** A call in one line, for whoever points at it. */
+export function callWords(call: Call, now: number): string {
+  const took = span((call.end ?? now) - call.start);
+  const how = {
+    running: "so far",
+    ok: "",
+    failed: "failed",
+    denied: "denied",
+    unknown: "end unknown",
+  };
+  const about = call.about.split("\n", 1)[0] ?? "";
+  return [call.tool, about, took, how[call.outcome]].filter(Boolean).join(" · ");
+}

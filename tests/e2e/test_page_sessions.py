@@ -1,0 +1,150 @@
+"""The sessions view as a person uses it, with the recorded demo and with both shapes of hooks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from playwright.async_api import expect
+
+from tests.support.pages import check_accessible, check_sizes, picture, viewed
+from tests.support.recorded import play
+from tests.support.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from playwright.async_api import Page
+
+MPM = {
+    "namespace": "hook",
+    "event": "claude_event",
+    "data": {
+        "event": "claude_event",
+        "source": "claude_hooks",
+        "type": "hook",
+        "session_id": "mpm-1",
+        "correlation_id": "c-1",
+        "cwd": "/srv/billing",
+    },
+}
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    running = await asyncio.to_thread(Server(tmp_path).start)
+    yield running
+    running.__exit__()
+
+
+async def states(page: Page) -> dict[str, str]:
+    """Give each session's state by its title's first word."""
+    found: dict[str, str] = await page.get_by_test_id("session").evaluate_all(
+        """lines => Object.fromEntries(lines.map(line =>
+            [line.querySelector('.title').textContent.split(' ')[0], line.dataset.state]))"""
+    )
+    return found
+
+
+def mpm(subtype: str, detail: dict[str, Any]) -> dict[str, Any]:
+    inner = MPM["data"]
+    assert isinstance(inner, dict)
+    return MPM | {"data": inner | {"subtype": subtype, "data": detail}}
+
+
+async def test_the_recorded_sessions_are_listed_with_their_states_and_one_is_looked_at(
+    server: Server, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(play, server, until=82.0)
+    async with viewed(server, "?view=sessions") as page:
+        await expect(page.get_by_test_id("session")).to_have_count(2)
+        assert await states(page) == {"Orders": "working", "Find": "working"}
+        await page.get_by_test_id("session").filter(has_text="Orders").click()
+        assert "id=" in page.url
+        agents = page.get_by_test_id("session-agents").locator("tr")
+        await expect(agents).to_have_count(4)
+        await expect(agents.nth(2)).to_contain_text("Review the change")
+        await expect(page.get_by_test_id("session-failures")).to_contain_text("WebFetch was denied")
+        await check_sizes(page, tmp_path, "session")
+        await page.set_viewport_size({"width": 375, "height": 760})
+        await page.get_by_role("button", name="Back to all sessions").click()
+        await expect(page.get_by_test_id("session").first).to_be_visible()
+        await page.screenshot(path=picture(tmp_path, "sessions_narrow"))
+        await page.go_back()
+        await expect(page.get_by_test_id("session-detail")).to_be_visible()
+
+
+async def test_states_follow_what_comes(server: Server, tmp_path: Path) -> None:
+    async with viewed(server, "?view=sessions") as page:
+        await expect(page.get_by_test_id("no-sessions")).to_contain_text("steadcast hooks install")
+        await check_accessible(page)
+        await page.screenshot(path=picture(tmp_path, "sessions_empty"))
+        await asyncio.to_thread(play, server, until=41.0)
+        asks = page.locator('[data-testid="session"][data-state="waiting"]')
+        await expect(asks).to_contain_text("git push origin fix/theme-choice")
+        await asks.click()
+        await expect(page.get_by_test_id("session-asks")).to_contain_text("waits for you")
+        session = await asks.get_attribute("data-session")
+        ends = {"session_id": session, "hook_event_name": "SessionEnd", "reason": "clear"}
+        await asyncio.to_thread(httpx.post, f"{server.url}/v1/hooks/claude", json=ends)
+        await expect(page.locator(f'[data-session="{session}"]')).to_have_attribute("data-state", "ended")
+        await expect(page.get_by_test_id("session-asks")).to_have_count(0)
+
+
+async def test_the_lanes_are_brushed_zoomed_and_walked_through_by_mouse_and_keys(server: Server) -> None:
+    await asyncio.to_thread(play, server)
+    async with viewed(server, "?view=sessions") as page:
+        await page.get_by_test_id("session").filter(has_text="Orders").click()
+        lanes = page.get_by_test_id("lanes")
+        span = page.get_by_test_id("lanes-range")
+        whole = await span.inner_text()
+        box = await lanes.bounding_box()
+        assert box is not None
+        await page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 40)
+        await page.mouse.down()
+        await page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 60, steps=4)
+        await page.mouse.up()
+        await expect(lanes).to_have_attribute("data-zoomed", "true")
+        assert await span.inner_text() != whole
+        await page.get_by_test_id("lanes-all").click()
+        await expect(span).to_have_text(whole)
+        await lanes.focus()
+        await page.keyboard.press("+")
+        await expect(lanes).to_have_attribute("data-zoomed", "true")
+        zoomed = await span.inner_text()
+        await page.keyboard.press("ArrowRight")
+        assert await span.inner_text() != zoomed
+        await page.keyboard.press("0")
+        await expect(span).to_have_text(whole)
+        await page.keyboard.press("n")
+        await expect(page.get_by_test_id("session-call")).to_contain_text("class Order")
+        await page.keyboard.press("n")
+        await expect(page.get_by_test_id("lanes-said")).to_contain_text("Read")
+        failed = lanes.locator('[data-outcome="denied"] rect').first
+        spot = await failed.bounding_box()
+        assert spot is not None
+        await page.mouse.click(spot["x"] + 1, spot["y"] + 4)
+        await expect(page.get_by_test_id("session-call")).to_contain_text("docs.example.com")
+        await page.get_by_test_id("session-feed").click()
+        await expect(page.get_by_test_id("feed")).to_be_visible()
+        assert "session=" in page.url
+
+
+async def test_claude_mpm_s_hooks_are_sessions_too(server: Server) -> None:
+    posts = [
+        mpm("user_prompt", {"prompt_text": "Check the invoices"}),
+        mpm("pre_tool", {"tool_name": "Bash", "tool_parameters": {"command": "make invoices"}}),
+        mpm("post_tool", {"tool_name": "Bash", "exit_code": 2}),
+    ]
+    for body in posts:
+        assert (await asyncio.to_thread(httpx.post, f"{server.url}/api/events", json=body)).status_code == 204
+    async with viewed(server, "?view=sessions") as page:
+        line = page.get_by_test_id("session")
+        await expect(line).to_contain_text("Check the invoices")
+        await expect(line).to_contain_text("1 failed")
+        await line.click()
+        await expect(page.get_by_test_id("session-detail")).to_contain_text("Claude MPM")
+        await expect(page.get_by_test_id("session-detail")).to_contain_text("make invoices")
