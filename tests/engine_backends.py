@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +12,13 @@ from typing import Any
 
 import msgspec
 
+from steadcast.engines.jetstream import JetStreamEngine
+from steadcast.engines.jetstream_url import parse_url
 from steadcast.engines.memory import MemoryEngine
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.event import Batch, Event, Lane
+from tests.engine_nats import shared_server
+from tests.engine_ranks import RankedEngine, Ranks
 
 CRITICAL, NORMAL = Lane.CRITICAL, Lane.NORMAL
 DAY = 24 * 3600.0
@@ -62,7 +68,30 @@ def open_sqlite(path: Path, clock: Clock | None = None, **settings: Any) -> Sqli
     return SqliteEngine(path, wall=lambda: clock.wall, monotonic=lambda: clock.steady, **settings)
 
 
-BACKENDS = {"memory": memory_backend, "sqlite": sqlite_backend}
+def jetstream_backend(_folder: Path) -> Backend:
+    """Give a log of its own on the server that all tests share.
+
+    Its clock is ahead of the server's, which counts where it is later: only the tests move this one.
+    """
+    url = nats_url()
+    ranks = Ranks()
+    clock = Clock(wall=time.time() + 10 * DAY)
+    return Backend(True, clock, lambda clock, **s: RankedEngine(open_jetstream(url, clock, **s), ranks))
+
+
+def nats_url() -> str:
+    return f"nats://{shared_server().address}?stream=t-{secrets.token_hex(6)}"
+
+
+def open_jetstream(url: str, clock: Clock | None = None, **settings: Any) -> JetStreamEngine:
+    if clock is None:
+        return JetStreamEngine(parse_url(url), **settings)
+    return JetStreamEngine(
+        parse_url(url), wall=lambda: clock.wall, monotonic=lambda: clock.steady, **settings
+    )
+
+
+BACKENDS = {"memory": memory_backend, "sqlite": sqlite_backend, "jetstream": jetstream_backend}
 
 
 def event(

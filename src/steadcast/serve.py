@@ -20,6 +20,7 @@ from steadcast.client.drain import Drain
 from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import spool_root
+from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest
 from steadcast.socketio.server import MAX_MESSAGE
 
@@ -97,7 +98,9 @@ class Server(uvicorn.Server):
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{port}"
-            log.info("serving", url=where + self._settings.base_path, engine=self._settings.engine)
+            log.info(
+                "serving", url=where + self._settings.base_path, engine=without_secrets(self._settings.engine)
+            )
             threading.Thread(
                 target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True
             ).start()

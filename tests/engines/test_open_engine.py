@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from steadcast.engines import open_engine
 from steadcast.engines.base import Retention
+from steadcast.engines.jetstream import JetStreamEngine
 from steadcast.engines.memory import MemoryEngine
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.errors import EngineRefused, InvalidRequest
@@ -41,13 +43,24 @@ async def test_sqlite_with_four_slashes_is_absolute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "memory", "memory:x", "memory://", "sqlite", "sqlite:", "sqlite:log.db", "sqlite://log.db",
-     "sqlite:///", "sqlite:////", "sqlite:///:memory:", "redis://localhost", "/var/log.db", "nats:"],
+     "sqlite:///", "sqlite:////", "sqlite:///:memory:", "redis://localhost", "/var/log.db", "nats:",
+     "nats://", "nats://host/path", "nats://host?stream=a.b", "nats://host?replicas=2",
+     "nats://host?window=1", "nats://host?unknown=1", "nats://host,,other"],
 )  # fmt: skip
 def test_what_names_no_engine_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         open_engine(url)
 
 
-def test_what_is_not_installed_is_named() -> None:
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("steadcast.engines.jetstream")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "nats", None)
     with pytest.raises(EngineRefused, match=r"steadcast\[nats\]"):
         open_engine("nats://localhost:4222")
+
+
+def test_nats() -> None:
+    engine = open_engine("nats://localhost:4222?stream=events", retention=Retention(events=1))
+    assert isinstance(engine, JetStreamEngine)
+    assert engine.retention.events == 1

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from steadcast.doctor.finding import Finding, Findings, Patient, size_words, without_password
+from steadcast.doctor.finding import Finding, Findings, Patient, size_words
+from steadcast.engines.jetstream_url import parse_url, without_secrets
 from steadcast.errors import SteadcastError
 
 LITTLE_SPACE: Final = 1024**3
@@ -26,6 +27,7 @@ def check_engine(patient: Patient) -> Findings:
         yield Finding("engine", "ok", "memory: (what is published is gone when the server ends)")
     else:
         yield _other_engine(url)
+        yield from _lazy(url)
 
 
 def _sqlite_engine(url: str) -> Findings:
@@ -127,7 +129,7 @@ def _other_engine(url: str) -> Finding:
         finally:
             await engine.aclose()
 
-    shown = without_password(url)
+    shown = without_secrets(url)
     try:
         epoch = asyncio.run(look())
     except TimeoutError:
@@ -135,3 +137,18 @@ def _other_engine(url: str) -> Finding:
     except SteadcastError as error:
         return Finding("engine", "problem", f"{shown}: {error.message}", "give another --engine")
     return Finding("engine", "ok", f"{shown}, epoch {epoch}")
+
+
+def _lazy(url: str) -> Findings:
+    """Warn of servers that answer before they flush: no client can ask them whether they do."""
+    try:
+        options = parse_url(url)
+    except SteadcastError:
+        return  # told by `_other_engine`
+    if options.sync == "lazy":
+        yield Finding(
+            "flushing",
+            "warning",
+            "JetStream flushes every two minutes unless told otherwise: a power cut can take what was acked",
+            "set sync_interval: always in every server's jetstream block, then add sync=always to --engine",
+        )

@@ -31,13 +31,24 @@ def open_engine(url: str, *, retention: Retention | None = None) -> Engine:
 
             return SqliteEngine(sqlite_path(url), retention=retention)
         case "nats" | "tls" if rest.startswith("//"):
-            raise EngineRefused(
-                "nats:// is not built yet; it will need the extra `nats` (pip install 'steadcast[nats]')"
-            )
+            return _jetstream(url, retention)
         case _:
             raise InvalidRequest(
                 f"no engine is called {url!r}: give memory:, sqlite:///path or nats://host", field="engine"
             )
+
+
+def _jetstream(url: str, retention: Retention | None) -> Engine:
+    from steadcast.engines.jetstream_url import parse_url
+
+    options = parse_url(url)
+    try:
+        from steadcast.engines.jetstream import JetStreamEngine
+    except ModuleNotFoundError as error:
+        if error.name != "nats":
+            raise
+        raise EngineRefused("nats:// needs the extra `nats`: pip install 'steadcast[nats]'") from error
+    return JetStreamEngine(options, retention=retention)
 
 
 def sqlite_path(url: str) -> Path:

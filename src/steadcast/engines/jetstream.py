@@ -1,0 +1,276 @@
+"""The log in NATS JetStream, for several nodes: what each node's event loop sees of it.
+
+One JetStream stream holds a deployment's log, positions are its sequences. Every node follows it with one
+consumer and folds it into an index, from which it answers; the events themselves stay in JetStream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Description, Retention
+from steadcast.engines.jetstream_append import QUEUE_BYTES, QUEUE_EVENTS, Appender, Counts
+from steadcast.engines.jetstream_link import NO_MESSAGE, Answered, away
+from steadcast.engines.jetstream_log import Log, LogCounts
+from steadcast.engines.jetstream_records import decode_event
+from steadcast.engines.jetstream_trim import due, purge, trim_step, upto_step
+from steadcast.engines.page import check_limit, check_position, check_trim, prepare
+from steadcast.engines.sqlite import MAX_DRIFT, steady
+from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
+from steadcast.errors import EngineUnavailable, SteadcastError
+from steadcast.event import Batch, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from steadcast.engines.base import Watch
+    from steadcast.engines.jetstream_index import LaneIndex, Row
+    from steadcast.engines.jetstream_url import Options
+    from steadcast.event import Event, Lane, Receipt
+
+log = structlog.get_logger("steadcast.jetstream")
+
+SWEEP: Final = 1_000
+"""Ids that are forgotten in one step, between which others have their turn."""
+SWEEP_STEPS: Final = 64
+FETCHES: Final = 3
+"""Times that a page is asked for: a server that answers may lag."""
+LANES_AT_ONCE: Final = 256
+"""Lanes that are looked at for something to trim, between which others have their turn."""
+
+
+class JetStreamStatistics(msgspec.Struct, kw_only=True):
+    """What a node did with its log since it began, and what waits."""
+
+    counts: Counts
+    log: LogCounts
+    watches: int
+    watch: WatchCounts
+    trimmed: int
+    trims_lost: int
+    ids_swept: int
+    fetches: int
+    doubled: int
+    malformed: int
+    age_waits: bool
+
+
+class JetStreamEngine:
+    """A log in JetStream. Connects with the first call, and over and over while it is away.
+
+    `ids_age` in seconds; `wall` and `monotonic` give seconds.
+    """
+
+    dense = False
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        retention: Retention | None = None,
+        ids_age: float = IDS_AGE,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = steady,
+        queue_events: int = QUEUE_EVENTS,
+        queue_bytes: int = QUEUE_BYTES,
+        watch_events: int = WATCH_EVENTS,
+        watch_bytes: int = WATCH_BYTES,
+    ) -> None:
+        self.retention = retention or Retention()
+        self._ids_age = ids_age
+        self._wall = wall
+        self._monotonic = monotonic
+        self._apart = wall() - monotonic()
+        self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
+        self._log = Log(options, self._watches)
+        self._appender = Appender(self._log, wall, max_events=queue_events, max_bytes=queue_bytes)
+        self._closed = False
+        self._trimmed = 0
+        self._trims_lost = 0
+        self._fetches = 0
+        self._ids_swept = 0
+
+    async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
+        """Add events, all or none, acked by JetStream once this returns; see `Engine.append`.
+
+        Raises `TooLarge` for more than 1,000 at once, the most that JetStream takes as one.
+        """
+        self._check_open()
+        if not events:
+            await self._log.probe()
+            return []
+        return await self._appender.append(stream, prepare(events))
+
+    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+        """Read a page; see `Engine.read`."""
+        self._check_open()
+        check_limit(limit)
+        await self._log.ready()
+        if after > self._log.index.peek(stream, lane).head:
+            # Another node may have given that position: only a log that takes a write knows its end.
+            await self._log.reached(await self._log.probe())
+        index, epoch = self._log.index, self._log.epoch
+        known = index.peek(stream, lane)
+        start = index.before_last(known, -after) if after < 0 else after
+        check_position(start, known.head, known.trimmed, epoch)
+        rows = index.page(known, start, limit)
+        entries = await self._fetch(known, rows) if rows else ()
+        if self._log.index is not index:
+            raise away("the log began anew meanwhile")
+        return Batch(stream, lane, epoch, start, rows[-1].seq if rows else start, entries)
+
+    def watch(self) -> Watch:
+        """Follow what is appended from now on, by any node; see `Engine.watch`."""
+        return self._watches.open()
+
+    async def describe(self, stream: str | None = None) -> Description:
+        """Tell epoch, heads, trim marks and sizes as the stream's leader has them; see `Engine.describe`."""
+        self._check_open()
+        await self._log.barrier()
+        return Description(epoch=self._log.epoch, streams=self._log.index.states(stream))
+
+    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+        """Apply retention or drop up to an offset, and forget old ids; see `Engine.trim`.
+
+        Every node may: of those that trim the same lane at once, one does it and counts it.
+        """
+        self._check_open()
+        check_trim(stream, lane, upto)
+        await self._log.barrier()
+        gone = 0
+        lanes = [
+            known
+            for (name, which), known in self._log.index.lanes.items()
+            if stream in {None, name} and lane in {None, which}
+        ]
+        for number, known in enumerate(lanes, 1):
+            gone += await self._trim_lane(known, upto)
+            if number % LANES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if upto is None:
+            await self._sweep()
+        return gone
+
+    async def aclose(self) -> None:
+        """Finish what is under way, end the watches and disconnect."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._appender.aclose()
+        await self._log.aclose()
+        self._watches.end()
+
+    def statistics(self) -> JetStreamStatistics:
+        """Tell what was counted."""
+        index = self._log.index
+        return JetStreamStatistics(
+            counts=self._appender.counts,
+            log=self._log.counts,
+            watches=len(self._watches),
+            watch=self._watches.counts,
+            trimmed=self._trimmed,
+            trims_lost=self._trims_lost,
+            ids_swept=self._ids_swept,
+            fetches=self._fetches,
+            doubled=index.doubled,
+            malformed=index.malformed,
+            age_waits=self._drifted(),
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineUnavailable("the engine is closed", temporary=False)
+
+    # Pages
+
+    async def _fetch(self, lane: LaneIndex, rows: Sequence[Row]) -> tuple[Entry, ...]:
+        """Get a page's events from whatever server has them: the index tells which those are."""
+        subject = self._log.subjects.event(lane.stream, lane.lane)
+        found: dict[int, Entry] = {}
+        wanted = {row.seq for row in rows}
+        for _ in range(FETCHES):
+            missing = [row.seq for row in rows if row.seq not in found]
+            if not missing:
+                return tuple(found[row.seq] for row in rows)
+            link = await self._log.ready()
+            request = {"seq": missing[0], "batch": len(missing), "next_by_subj": subject}
+            for message in await link.collect(f"$JS.API.DIRECT.GET.{self._log.options.stream}", request):
+                seq = int((message.headers or {})["Nats-Sequence"])
+                if seq in wanted:
+                    found[seq] = Entry(seq, decode_event(message.data))
+            self._fetches += 1
+        raise await self._gone(lane, next(row.seq for row in rows if row.seq not in found))
+
+    async def _gone(self, lane: LaneIndex, seq: int) -> SteadcastError:
+        """Find out why an event can't be had: its server lags, or it was taken away.
+
+        What was taken by hand gets a mark, so that everybody is told.
+        """
+        link = await self._log.ready()
+        subject = self._log.subjects.event(lane.stream, lane.lane)
+        request = {"seq": seq, "next_by_subj": subject}
+        try:
+            there = await link.api(f"STREAM.MSG.GET.{self._log.options.stream}", request)
+            oldest = int(there["message"]["seq"])
+        except Answered as error:
+            if error.code != NO_MESSAGE:
+                return error.told()
+            oldest = lane.head + 1
+        if oldest == seq:
+            return away("the server that was asked lags behind the log")
+        await self._log.barrier()
+        while lane.trimmed < seq:
+            upto, count = upto_step(self._log.index, lane, oldest - 1)
+            log.warning("events are gone without a mark", stream=lane.stream, lane=lane.lane, count=count)
+            if not count or not await trim_step(self._log, lane, upto):
+                break
+        return away("the events were trimmed meanwhile")
+
+    # Trimming
+
+    async def _trim_lane(self, lane: LaneIndex, upto: int | None) -> int:
+        trimmed = 0
+        while True:
+            index = self._log.index
+            last, count = (
+                due(index, lane, self.retention, self._before(self.retention.age))
+                if upto is None
+                else upto_step(index, lane, upto)
+            )
+            if not count:
+                return trimmed
+            if not await trim_step(self._log, lane, last):
+                self._trims_lost += 1
+                return trimmed
+            trimmed += count
+            self._trimmed += count
+
+    async def _sweep(self) -> None:
+        before = self._before(self._ids_age)
+        if before is None:
+            return
+        index = self._log.index
+        for _ in range(SWEEP_STEPS):
+            looked_at, swept = index.sweep(before, SWEEP)
+            self._ids_swept += swept
+            if looked_at < SWEEP:
+                break
+            await asyncio.sleep(0)
+        records = index.forgotten_records(before)
+        # The log's last record stays: what waits for the log's end waits for it.
+        if records and records[-1].seq < index.seq:
+            await purge(self._log, await self._log.ready(), self._log.subjects.ids, records[-1].seq)
+            for _ in records:
+                index.ids_records.popleft()
+
+    def _drifted(self) -> bool:
+        return abs(self._wall() - self._monotonic() - self._apart) > MAX_DRIFT
+
+    def _before(self, age: float) -> int | None:
+        """Give the wall time `age` seconds ago in milliseconds; None while the clock can't be trusted."""
+        return None if self._drifted() else int((self._wall() - age) * 1000)

@@ -1,0 +1,94 @@
+"""Real NATS servers for tests: one that all share, or a cluster of one's own."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+BINARY = Path(sys.executable).with_name("nats-server")
+
+
+def free_ports(count: int) -> list[int]:
+    """Give ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class NatsServer:
+    """A nats-server with a store of its own; it keeps its port and its store over a restart."""
+
+    def __init__(self, folder: Path, *, name: str = "one", sync: str = "always", extra: str = "") -> None:
+        self.folder = folder
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        [self.port] = free_ports(1)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "nats.conf").write_text(
+            f'server_name: "{name}"\nhost: "127.0.0.1"\nport: {self.port}\n'
+            f'jetstream {{ store_dir: "{folder}/store", sync_interval: {sync} }}\n{extra}\n'
+        )
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [BINARY, "-c", self.folder / "nats.conf"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 30
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "log").read_text())
+            time.sleep(0.01)
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 0.2) as sock:
+                return sock.recv(4) == b"INFO"
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """End it as a power cut would end the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self.process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@cache
+def shared_server() -> NatsServer:
+    """Give the server that tests share, each with streams of its own. It ends with the test run."""
+    folder = Path(tempfile.mkdtemp(prefix="steadcast-nats-"))
+    # Nothing here outlives the run, so nothing needs to be flushed.
+    server = NatsServer(folder / "shared", sync='"2m"')
+    server.start()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.kill)
+    return server

@@ -1,0 +1,444 @@
+"""What only a log in JetStream can meet: several nodes, and a server that ends, forgets or is another one."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from steadcast.engines.base import Retention
+from steadcast.engines.jetstream import JetStreamEngine
+from steadcast.engines.jetstream_append import Appender
+from steadcast.engines.jetstream_link import ID_IN_PROCESS, Answered, Link
+from steadcast.engines.jetstream_records import Subjects
+from steadcast.engines.jetstream_url import Options, parse_url, without_secrets
+from steadcast.errors import EngineRefused, EngineUnavailable, IdConflict, PositionLost, TooLarge
+from tests.engine_backends import DAY, NORMAL, Clock, event, events, ids, nats_url, open_jetstream
+from tests.engine_nats import NatsServer
+
+
+class Nodes:
+    """Engines on one log, all closed in the end."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.name = parse_url(url).stream
+        self.opened: list[JetStreamEngine] = []
+
+    def open(self, url: str | None = None, **settings: Any) -> JetStreamEngine:
+        self.opened.append(open_jetstream(url or self.url, **settings))
+        return self.opened[-1]
+
+    async def api(self, call: str, body: bytes = b"") -> bytes:
+        client = await nats.connect(parse_url(self.url).servers[0])
+        try:
+            return (await client.request(f"$JS.API.{call}", body, timeout=5)).data
+        finally:
+            await client.close()
+
+    async def aclose(self) -> None:
+        for engine in self.opened:
+            await engine.aclose()
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[Nodes]:
+    """Give nodes on a log of their own, on the server that all tests share."""
+    made = Nodes(nats_url())
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """Give a server that the test may end."""
+    made = NatsServer(tmp_path / "nats")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+async def own(server: NatsServer) -> AsyncIterator[Nodes]:
+    """Give nodes on a server that the test may end."""
+    made = Nodes(f"nats://{server.address}?stream=own&sync=always")
+    yield made
+    await made.aclose()
+
+
+async def healed(engine: JetStreamEngine) -> Any:
+    """Describe an engine as soon as it can be."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await engine.describe()
+            except EngineUnavailable:
+                await asyncio.sleep(0.02)
+
+
+# Several nodes
+
+
+async def test_nodes_that_start_at_once_on_nothing_agree_on_one_epoch(nodes: Nodes) -> None:
+    engines = [nodes.open() for _ in range(4)]
+    epochs = {(await healed(engine)).epoch for engine in engines}
+    told = await asyncio.gather(*(healed(engine) for engine in engines))
+    assert epochs == {description.epoch for description in told}
+    assert len(epochs) == 1
+
+
+async def test_what_one_node_acked_every_other_tells_as_head_at_once_and_delivers(nodes: Nodes) -> None:
+    here, there = nodes.open(), nodes.open()
+    await asyncio.gather(here.describe(), there.describe())
+    watch = there.watch()
+    for n in range(20):
+        [receipt] = await here.append("s", [event(n)])
+        assert (await there.describe("s")).streams["s"][NORMAL].head == receipt.position.offset
+    seen: list[str] = []
+    while len(seen) < 20:
+        seen += ids(await anext(watch))
+    assert seen == [str(n) for n in range(20)]
+    assert ids(await there.read("s", NORMAL, 0)) == seen
+
+
+async def test_a_position_that_only_another_node_knows_yet_is_not_told_as_reset(nodes: Nodes) -> None:
+    here, there = nodes.open(), nodes.open()
+    await asyncio.gather(here.describe(), there.describe())
+    for n in range(20):
+        [receipt] = await here.append("s", [event(n)])
+        page = await there.read("s", NORMAL, receipt.position.offset)
+        assert page.events == ()
+
+
+@pytest.mark.parametrize("more", [0, 3])
+async def test_an_id_that_comes_to_all_nodes_at_once_is_one_event(nodes: Nodes, more: int) -> None:
+    """Alone and as part of a batch, where the batches of different nodes overlap."""
+    engines = [nodes.open() for _ in range(3)]
+    await asyncio.gather(*(engine.describe() for engine in engines))
+    for n in range(0, 60, more + 1):
+        some = events(range(n, n + more + 1 + more))
+        answers = await asyncio.gather(*(engine.append("s", some) for engine in engines))
+        assert all([r.position for r in told] == [r.position for r in answers[0]] for told in answers)
+    heads = [(await engine.describe("s")).streams["s"][NORMAL] for engine in engines]
+    assert heads[0].events == 60 + more
+    assert heads.count(heads[0]) == 3
+
+
+@pytest.mark.parametrize("more", [[], [event("beside")]])
+async def test_of_two_bodies_under_one_id_one_wins_and_the_other_is_refused_whole(
+    nodes: Nodes, more: list[Any]
+) -> None:
+    here, there = nodes.open(), nodes.open()
+    await asyncio.gather(here.describe(), there.describe())
+    for n in range(10):
+        stream = f"s{n}"
+        told = await asyncio.gather(
+            here.append(stream, [event("id", "one")]),
+            there.append(stream, [*more, event("id", "other")]),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(answer, IdConflict) for answer in told) == [False, True]
+        lane = (await here.describe(stream)).streams[stream][NORMAL]
+        assert lane.events == (1 if isinstance(told[1], IdConflict) else 1 + len(more))
+
+
+async def test_one_nodes_trim_is_every_nodes_trim_and_counted_once(nodes: Nodes) -> None:
+    keep = {"retention": Retention(events=5)}
+    here, there = nodes.open(**keep), nodes.open(**keep)
+    await here.append("s", events(range(50)))
+    await there.describe()
+    assert sum(await asyncio.gather(here.trim(), there.trim())) == 45
+    assert (await here.describe()) == (await there.describe())
+    again = await there.append("s", [event(3)])
+    assert again[0].duplicate
+
+
+async def test_the_watch_follows_the_log_from_where_this_node_began(nodes: Nodes) -> None:
+    first = nodes.open()
+    before = await first.append("s", events(range(3)))
+    second = nodes.open()
+    watch = second.watch()
+    await second.describe()
+    await first.append("other", [event("elsewhere")])
+    await first.append("s", [event("new")])
+    batches = [await anext(watch), await anext(watch)]
+    assert [(b.stream, b.after) for b in batches] == [("other", 0), ("s", before[-1].position.offset)]
+
+
+# Ids
+
+
+async def test_an_id_is_known_long_after_jetstream_forgot_it(nodes: Nodes) -> None:
+    options = parse_url(nodes.url)
+    short = Options(servers=options.servers, stream=options.stream, window=1.2)
+    engine = JetStreamEngine(short)
+    nodes.opened.append(engine)
+    first = await engine.append("s", events(range(3)))
+    subject, key = Subjects(nodes.name).event("other", NORMAL), "00" * 16
+    client = await nats.connect(options.servers[0])
+    # A message of our own shows when the window is over: its id is new again.
+    while True:
+        ack = await client.jetstream().publish(subject, b"", headers={"Nats-Msg-Id": key})
+        if ack.seq > first[-1].position.offset + 1:
+            break
+        await asyncio.sleep(0.1)
+    await client.close()
+    again = await engine.append("s", events(range(4)))
+    assert [(r.position, r.duplicate) for r in again[:3]] == [(r.position, True) for r in first]
+    assert not again[3].duplicate
+
+
+async def test_an_append_is_refused_for_now_while_the_node_lags_too_far_behind(nodes: Nodes) -> None:
+    engine = nodes.open()
+    await engine.append("s", [event(1)])
+    engine._log.caught_up = asyncio.get_running_loop().time() - engine._log.options.window
+    with pytest.raises(EngineUnavailable) as caught:
+        await engine.append("s", [event(2)])
+    assert caught.value.temporary
+    await engine.describe()
+    await asyncio.sleep(0)
+    while engine._log.caught_up < asyncio.get_running_loop().time() - 10:
+        await asyncio.sleep(0.05)
+    assert not (await engine.append("s", [event(2)]))[0].duplicate
+
+
+async def test_an_id_that_is_under_way_is_asked_for_again_and_is_no_success() -> None:
+    class InProcess(Link):
+        def __init__(self) -> None:
+            pass
+
+        async def answer(self, waiting: Any) -> dict[str, Any]:
+            raise Answered({"err_code": ID_IN_PROCESS, "description": "duplicate message id is in process"})
+
+    assert await Appender._acked(None, InProcess(), None) == 0  # type: ignore[arg-type]
+
+
+async def test_ids_that_outlive_their_events_are_swept_from_the_log_too(nodes: Nodes) -> None:
+    clock = Clock(wall=Clock().wall + 10 * DAY)
+    engine = nodes.open(clock=clock, ids_age=100.0, retention=Retention(age=10.0))
+    await engine.append("s", events(range(30)))
+    clock.advance(20)
+    assert await engine.trim() == 30
+    clock.advance(100)
+    await engine.trim()
+    again = nodes.open(clock=clock)
+    await again.describe()
+    assert not again._log.index.ids_records
+    assert not (await again.append("s", [event(1)]))[0].duplicate
+
+
+# A server that ends
+
+
+async def test_a_server_that_was_killed_costs_nothing_that_was_acked(own: Nodes, server: NatsServer) -> None:
+    engine = own.open()
+    epoch = (await engine.describe()).epoch
+    watch = engine.watch()
+    acked = [(await engine.append("s", [event(n)]))[0].position.offset for n in range(50)]
+    server.kill()
+    with pytest.raises(EngineUnavailable) as caught:
+        await engine.append("s", [event("lost?")])
+    assert caught.value.temporary
+    server.start()
+    assert (await healed(engine)).epoch == epoch
+    receipts = await engine.append("s", [event("lost?"), event(7), event("new")])
+    assert receipts[1].position.offset == acked[7]
+    seen: list[int] = []
+    while not seen or seen[-1] < receipts[2].position.offset:
+        batch = await anext(watch)
+        assert batch.after == (seen[-1] if seen else 0)
+        seen += [entry.offset for entry in batch.events]
+    assert seen[:50] == acked
+    assert engine.statistics().log.rewound == 0
+
+
+async def test_while_the_server_is_away_calls_fail_soon_and_together(own: Nodes, server: NatsServer) -> None:
+    engine = own.open()
+    await engine.append("s", [event(1)])
+    server.kill()
+    began = asyncio.get_running_loop().time()
+    calls = [engine.append("s", [event(n)]) for n in range(100, 150)]
+    told = await asyncio.gather(
+        *calls, engine.describe(), engine.read("s", NORMAL, 0), return_exceptions=True
+    )
+    assert all(isinstance(answer, EngineUnavailable) for answer in told)
+    # One wait for all of them, not one each.
+    assert asyncio.get_running_loop().time() - began < 20
+    assert engine.statistics().counts.pending == 0
+
+
+async def test_a_log_that_was_rewound_gets_a_new_epoch_from_whoever_knew_better(
+    own: Nodes, server: NatsServer, tmp_path: Path
+) -> None:
+    """A backup put back: the positions behind it are given a second time, under another epoch."""
+    engine, other = own.open(), own.open()
+    await engine.append("s", events(range(5)))
+    old = (await other.describe()).epoch
+    server.stop()
+    shutil.copytree(server.folder / "store", tmp_path / "backup")
+    server.start()
+    await healed(engine)
+    await healed(other)
+    lost = (await engine.append("s", [event("lost")]))[0].position
+    await other.describe()
+    server.kill()
+    shutil.rmtree(server.folder / "store")
+    shutil.copytree(tmp_path / "backup", server.folder / "store")
+    server.start()
+    async with asyncio.timeout(30):
+        while (await healed(engine)).epoch == old or (await healed(other)).epoch == old:
+            await asyncio.sleep(0.05)
+    epochs = {(await healed(one)).epoch for one in (engine, other)}
+    assert len(epochs) == 1
+    assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2", "3", "4"]
+    [receipt] = await other.append("s", [event("instead")])
+    assert receipt.position.epoch != lost.epoch
+    fresh = own.open()
+    assert {(await fresh.describe()).epoch} == epochs
+
+
+async def test_a_log_that_was_made_anew_has_another_epoch(own: Nodes, server: NatsServer) -> None:
+    engine = own.open()
+    old = (await engine.append("s", [event(1)]))[0].position.epoch
+    await own.api("STREAM.DELETE.own")
+    server.restart()
+    async with asyncio.timeout(30):
+        while (await healed(engine)).epoch == old:
+            await asyncio.sleep(0.05)
+    assert (await engine.describe()).streams == {}
+    assert not (await engine.append("s", [event(1)]))[0].duplicate
+
+
+async def test_a_consumer_that_is_gone_is_made_anew_and_nothing_is_missed(nodes: Nodes) -> None:
+    engine = nodes.open()
+    await engine.describe()
+    watch = engine.watch()
+    listed = await nodes.api(f"CONSUMER.NAMES.{nodes.name}")
+    [name] = [text for text in listed.decode().split('"') if text.startswith("node-")]
+    await nodes.api(f"CONSUMER.DELETE.{nodes.name}.{name}")
+    other = nodes.open()
+    await other.append("s", events(range(5)))
+    seen: list[str] = []
+    async with asyncio.timeout(20):
+        while len(seen) < 5:
+            seen += ids(await anext(watch))
+    assert engine.statistics().log.consumers == 2
+    assert engine.statistics().log.connects == 1
+
+
+# A stream that is not as it should be
+
+
+async def test_what_was_purged_by_hand_is_told_as_trimmed(nodes: Nodes) -> None:
+    engine = nodes.open()
+    receipts = await engine.append("s", events(range(10)))
+    gone = receipts[5].position.offset
+    subject = Subjects(nodes.name).event("s", NORMAL)
+    await nodes.api(f"STREAM.PURGE.{nodes.name}", f'{{"filter": "{subject}", "seq": {gone + 1}}}'.encode())
+    for _ in range(6):
+        with pytest.raises((PositionLost, EngineUnavailable)) as caught:
+            await engine.read("s", NORMAL, 0)
+        if isinstance(caught.value, PositionLost) and caught.value.lost == (1, gone):
+            break
+    assert isinstance(caught.value, PositionLost)
+    assert caught.value.lost == (1, gone)
+    assert ids(await engine.read("s", NORMAL, gone)) == ["6", "7", "8", "9"]
+    assert (await engine.append("s", [event(2)]))[0].duplicate
+
+
+async def test_a_message_of_somebody_else_is_no_event_and_does_no_harm(nodes: Nodes) -> None:
+    engine = nodes.open()
+    await engine.append("s", [event(1)])
+    client = await nats.connect(parse_url(nodes.url).servers[0])
+    await client.jetstream().publish(Subjects(nodes.name).event("s", NORMAL), b"not ours")
+    await client.close()
+    await engine.append("s", [event(2)])
+    for one in (engine, nodes.open()):
+        assert ids(await one.read("s", NORMAL, 0)) == ["1", "2"]
+        assert one.statistics().malformed == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    ['"max_age": 1000000000, "discard": "new", "allow_atomic": true', '"discard": "new"'],
+)
+async def test_a_stream_that_would_lose_events_or_break_batches_is_refused_in_words(
+    nodes: Nodes, config: str
+) -> None:
+    body = (
+        f'{{"name": "{nodes.name}", "subjects": ["steadcast.{nodes.name}.>"], "allow_direct": true,'
+        f' "allow_rollup_hdrs": true, {config}}}'
+    )
+    await nodes.api(f"STREAM.CREATE.{nodes.name}", body.encode())
+    engine = nodes.open()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await engine.describe()
+            except EngineRefused as error:
+                assert "nats-server 2.12" in error.message  # noqa: PT017 - it may be away for a moment first
+                break
+            except EngineUnavailable:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_full_log_refuses_events_for_now_and_can_still_be_read(nodes: Nodes) -> None:
+    engine = nodes.open(nodes.url + "&max_bytes=20000")
+    kept = 0
+    with pytest.raises(EngineUnavailable) as caught:
+        for kept in range(100):
+            await engine.append("s", [event(kept, "x" * 1000)])
+    assert (caught.value.code, caught.value.temporary) == ("engine_full", True)
+    again = nodes.open()
+    assert len((await again.read("s", NORMAL, 0)).events) == kept
+
+
+async def test_more_than_jetstream_takes_as_one_is_refused(nodes: Nodes) -> None:
+    with pytest.raises(TooLarge):
+        await nodes.open().append("s", events(range(1001)))
+
+
+async def test_whoever_is_not_let_in_is_told_and_does_not_wait(tmp_path: Path) -> None:
+    guarded = NatsServer(tmp_path / "nats", extra='authorization { user: "u", password: "right" }')
+    guarded.start()
+    try:
+        nodes = Nodes(f"nats://u:wrong@{guarded.address}")
+        engine = nodes.open()
+        async with asyncio.timeout(10):
+            with pytest.raises(EngineRefused):
+                while True:
+                    try:
+                        await engine.describe()
+                    except EngineUnavailable:
+                        await asyncio.sleep(0.05)
+        right = nodes.open(f"nats://u:right@{guarded.address}")
+        assert (await right.append("s", [event(1)]))[0].position.offset > 0
+        await nodes.aclose()
+    finally:
+        guarded.kill()
+
+
+# URLs
+
+
+def test_who_connects_is_said_once_for_all_servers_and_never_shown() -> None:
+    url = "nats://user:secret@one:4222,two:4222?stream=events&replicas=3"
+    options = parse_url(url)
+    assert options.servers == ("nats://user:secret@one:4222", "nats://user:secret@two:4222")
+    assert (options.stream, options.replicas) == ("events", 3)
+    assert without_secrets(url) == "nats://one:4222,two:4222?stream=events&replicas=3"
+    assert without_secrets("nats://token@one") == "nats://one"
+    assert without_secrets("sqlite:///a.db") == "sqlite:///a.db"
+
+
+def test_streams_with_dots_have_subjects_of_their_own() -> None:
+    subjects = Subjects("n")
+    for stream in ("a", "a.b", "a..b", "a.", "x:y-z_1"):
+        kind, back, lane = subjects.parse(subjects.event(stream, NORMAL))
+        assert (kind, back, lane) == ("event", stream, NORMAL)
+        assert "" not in subjects.event(stream, NORMAL).split(".")
