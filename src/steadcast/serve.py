@@ -98,9 +98,8 @@ class Server(uvicorn.Server):
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{port}"
-            log.info(
-                "serving", url=where + self._settings.base_path, engine=without_secrets(self._settings.engine)
-            )
+            engine = without_secrets(self._settings.engine)
+            log.info("serving", url=where + self._settings.base_path, engine=engine)
             threading.Thread(
                 target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True
             ).start()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import structlog
 
 from steadcast.engines.jetstream_link import (
     BATCHES_FULL,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from steadcast.engines.jetstream_link import Link
     from steadcast.engines.jetstream_log import Log
     from steadcast.engines.page import Prepared
+
+log = structlog.get_logger("steadcast.jetstream")
 
 QUEUE_EVENTS: Final = 32_768
 """Events that may be on their way, unless a single append holds more …"""
@@ -149,6 +152,8 @@ class Appender:
                     await self._begin(self._jobs[0], link)
                 except SteadcastError as error:
                     self._fail(self._jobs[0], error)
+                except Exception as error:  # noqa: BLE001 - a defect fails its own append, not all that follow
+                    self._fail(self._jobs[0], _defect(error))
                 # Only now, so that `aclose` always finds it.
                 self._jobs.popleft()
 
@@ -200,14 +205,14 @@ class Appender:
         ]
         if len(messages) == 1:
             [(subject, item, headers)] = messages
-            return await link.send(subject, item.text.encode(), headers)
+            return await link.send(subject, item.encoded, headers)
         batch = secrets.token_hex(8)
         for number, (subject, item, headers) in enumerate(messages, 1):
             headers |= {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
             if number == len(messages):
                 break
-            await link.put(subject, item.text.encode(), headers)
-        return await link.send(subject, item.text.encode(), headers | {"Nats-Batch-Commit": "1"})
+            await link.put(subject, item.encoded, headers)
+        return await link.send(subject, item.encoded, headers | {"Nats-Batch-Commit": "1"})
 
     # Being answered
 
@@ -219,6 +224,8 @@ class Appender:
             await self._settle(job, link, fresh, waiting)
         except SteadcastError as error:
             self._fail(job, error)
+        except Exception as error:  # noqa: BLE001 - its caller must not wait for ever
+            self._fail(job, _defect(error))
         finally:
             self._release(keys)
             for key in keys:
@@ -308,6 +315,11 @@ class Appender:
     def _done(self, job: _Job) -> None:
         self.counts.pending -= len(job.items)
         self.counts.pending_bytes -= job.size
+
+
+def _defect(error: Exception) -> SteadcastError:
+    log.error("an append failed by a defect", exc_info=error)
+    return away(f"an append failed: {type(error).__name__}")
 
 
 def _fresh(job: _Job, known: dict[bytes, Known]) -> dict[bytes, Prepared]:
