@@ -94,7 +94,7 @@ class Index:
         self.doubled = 0
         self.malformed = 0
         self.lanes: dict[tuple[str, Lane], LaneIndex] = {}
-        self.ids_records: deque[IdsRecord] = deque()  # swept with the ids
+        self.ids_records: deque[IdsRecord] = deque()  # bounded by the ids, with which they go
         self._numbers: list[LaneIndex] = []
         self._db = apsw.Connection("")
         for setting in ("journal_mode=off", "synchronous=off", f"cache_size=-{CACHE_KIB}"):
