@@ -16,6 +16,7 @@ from steadcast import wire
 from steadcast.announce import Announcements
 from steadcast.client.ids import mint_id
 from steadcast.config import Settings
+from steadcast.core import scopes
 from steadcast.core.backoff import Backoff
 from steadcast.core.breaker import State
 from steadcast.core.retry import RetryQueue
@@ -129,19 +130,10 @@ class Steadcast:
             stale_check_interval=self.settings.stale_check_interval,
         )
         self.timeouts = Timeouts(self.settings.handler_timeout, by_event=self.settings.handler_timeouts)
+        self.own_token = secrets.token_urlsafe(32)
+        """Lets this process publish what it finds in its own spool."""
         self.context = self._context()
-        self.transport = Transport(
-            self.sio,
-            self.hub,
-            self.connections,
-            node=self.node,
-            publish=self.broadcaster.append_once,
-            wall=now_text,
-            begin=self.start,
-            timeouts=self.timeouts,
-            authorize=authorize or self._check_connect,
-            spend=self._spend,
-        )
+        self.transport = self._transport(authorize or self._check_connect)
         self.http = build(self.context)
         self._socket_app = Door(socketio.ASGIApp(self.sio, socketio_path=None), self.context)
         self._starting = asyncio.Lock()
@@ -272,6 +264,20 @@ class Steadcast:
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _transport(self, authorize: Authorize) -> Transport:
+        return Transport(
+            self.sio,
+            self.hub,
+            self.connections,
+            node=self.node,
+            publish=self.broadcaster.append_once,
+            wall=now_text,
+            begin=self.start,
+            timeouts=self.timeouts,
+            authorize=authorize,
+            spend=self._spend,
+        )
+
     def _context(self) -> Context:
         settings = self.settings
         counts: Counter[str] = Counter()
@@ -279,7 +285,7 @@ class Steadcast:
             hub=self.hub,
             engine=self.engine,
             node=self.node,
-            tokens=_tokens(settings),
+            tokens=_tokens(settings, self.own_token),
             rates=Rates(
                 connects=settings.rate_connects,
                 publishes=settings.rate_publishes,
@@ -373,16 +379,19 @@ class Steadcast:
         return True
 
 
-def _tokens(settings: Settings) -> Tokens:
+def _tokens(settings: Settings, own: str) -> Tokens:
+    """Give what lets clients in; where nothing is set, `own` doesn't either: everybody may come."""
+    spool = scopes.TokenRule(name="spool", token=own, scopes=[scopes.Scope.PUBLISH])
+    rules = [*settings.tokens, spool] if settings.guarded else []
     with_jwt = settings.jwt_secret is not None or settings.jwt_jwks is not None
-    rules = JwtRules(
+    jwt_rules = JwtRules(
         secret=settings.jwt_secret,
         jwks=settings.jwt_jwks,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         leeway=settings.jwt_leeway,
     )
-    return Tokens(settings.token, settings.tokens, rules if with_jwt else None)
+    return Tokens(settings.token, rules, jwt_rules if with_jwt else None)
 
 
 def _masking(settings: Settings) -> Masking:

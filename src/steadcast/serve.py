@@ -22,6 +22,7 @@ from steadcast.client.spool import Spool
 from steadcast.client.spooled import spool_root
 from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest
+from steadcast.logs import secrets_of, without_secrets
 from steadcast.socketio.server import MAX_MESSAGE
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        without_secrets(secrets_of(settings)),
     ]
     structlog.configure(
         processors=[*common, renderer],
@@ -111,7 +113,7 @@ class Server(uvicorn.Server):
         except OSError as error:
             log.warning("no spool is drained", error=str(error))
             return
-        Drain(Spool(str(folder)), Connection(address, token=self._settings.token)).run(self._stop)
+        Drain(Spool(str(folder)), Connection(address, token=self._cast.own_token)).run(self._stop)
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Drain, then close; every client learns when to come back."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import Browser, Page
@@ -15,6 +12,7 @@ from playwright.async_api import Browser, Page
 from steadcast.testing import FaultProxy
 from tests.support.browser import chromium
 from tests.support.histories import History, publish_paced, until
+from tests.support.node import NodeSubscriber
 from tests.support.server import Server, event
 
 if TYPE_CHECKING:
@@ -74,40 +72,6 @@ async def happen(story: str, server: Server, proxy: FaultProxy, history: History
         happenings.append(away(proxy, 2))
     await asyncio.gather(*happenings)
     assert len(history.acked) == 200
-
-
-class NodeSubscriber:
-    """The TypeScript client in a Node process."""
-
-    def __init__(self) -> None:
-        self.history = History()
-        self.told: list[Any] = []
-        self.states: list[str] = []
-
-    async def follow(self, url: str) -> None:
-        node = shutil.which("node") or str(ROOT / ".venv" / "bin" / "node")
-        script = ROOT / "clients" / "js" / "tests" / "node_subscriber.mjs"
-        self.process = await asyncio.create_subprocess_exec(
-            node, script, url, "orders", '"start"', stdout=subprocess.PIPE
-        )
-        self.task = asyncio.create_task(self._read())
-        await until(lambda: "live" in self.states, what="the client is live")
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            said = json.loads(line)
-            if "id" in said:
-                self.history.applied.append(said["id"])
-            elif "told" in said:
-                self.told.append(said["told"])
-            else:
-                self.states.append(said["state"])
-
-    async def end(self) -> None:
-        self.process.terminate()
-        assert await self.process.wait() == 0
-        await self.task
 
 
 @pytest.mark.parametrize("story", STORIES)

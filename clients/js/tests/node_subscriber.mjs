@@ -4,11 +4,13 @@
  *
  *   node node_subscriber.mjs URL STREAM FROM_JSON
  *
- * FROM_JSON is "start", "end" or {"last": N}, as JSON. STEADCAST_TOKEN is sent where it is set.
+ * FROM_JSON is "start", "end" or {"last": N}, as JSON. STEADCAST_TOKEN is sent where it is set, or what the
+ * file STEADCAST_TOKEN_FILE holds at each connect.
  * Ends with status 0 on SIGTERM or SIGINT. Needs the built package (npm run build).
  */
 
 import { writeSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { SocketClient } from "../dist/index.js";
 
 const [url, stream, from = '"end"'] = process.argv.slice(2);
@@ -20,7 +22,8 @@ if (!url || !stream) {
 // Written at once, so that nothing that was applied is missing when the process is killed.
 const print = (value) => writeSync(1, `${JSON.stringify(value)}\n`);
 
-const token = process.env.STEADCAST_TOKEN;
+const { STEADCAST_TOKEN: fixed, STEADCAST_TOKEN_FILE: file } = process.env;
+const token = file ? () => readFile(file, "utf8") : fixed;
 const client = new SocketClient(url, { ...(token && { token }), reconnectDelayMax: 2_000 });
 const subscription = client.subscribe(stream, {
   from: JSON.parse(from),

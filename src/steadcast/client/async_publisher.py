@@ -8,6 +8,7 @@ import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
@@ -19,6 +20,7 @@ from steadcast.client.drain import BATCH_TYPE, EVENT_TYPE, MAX_GROUP_BYTES, MAX_
 from steadcast.client.outgoing import Outgoing, compose, default_source
 from steadcast.client.post import ACCEPTED, TEMPORARY, Outcome, classify
 from steadcast.client.problems import error_of
+from steadcast.client.token import TokenFailed, TokenSource
 from steadcast.core.backoff import Backoff
 from steadcast.errors import QueueFull, SteadcastError, Unavailable
 from steadcast.event import Receipt
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from steadcast.client.delivery import Delivery
+    from steadcast.client.token import AnyTokenFunction
 
 MAX_ANSWER: Final = 4 * 1024 * 1024
 
@@ -60,15 +63,16 @@ class AsyncPublisher:
 
     published = acked + pending + failed, by the error's code.
 
-    `token` defaults to `STEADCAST_TOKEN`; `source` to `//host/program`. Raises `InvalidRequest` for a
-    wrong `url`.
+    `token` defaults to `STEADCAST_TOKEN`; a function, which may be awaited, is asked for one at first and
+    again when its token was refused, and what was refused is sent again. `source` defaults to
+    `//host/program`. Raises `InvalidRequest` for a wrong `url`.
     """
 
     def __init__(
         self,
         url: str = DEFAULT_URL,
         *,
-        token: str | None = None,
+        token: str | AnyTokenFunction | None = None,
         source: str | None = None,
         retries: int = 3,
         backoff: Backoff | None = None,
@@ -83,7 +87,7 @@ class AsyncPublisher:
     ) -> None:
         """Nothing is opened before the first `publish`. `request_timeout` is in seconds, for each try."""
         self._url = parse_address(url).url
-        self._token = (os.environ.get("STEADCAST_TOKEN", "") if token is None else token).strip()
+        self._token = TokenSource(os.environ.get("STEADCAST_TOKEN", "") if token is None else token)
         self._source = default_source() if source is None else source
         self._retries = retries
         self._backoff = Backoff() if backoff is None else backoff
@@ -260,6 +264,8 @@ class AsyncPublisher:
             outcome = await self._post(
                 group[0].item.path, headers, bodies[0] if single else batch_body(bodies)
             )
+        except TokenFailed as error:
+            return Outcome(TEMPORARY, code="token_failed", detail=str(error))
         except TimeoutError:
             return Outcome(TEMPORARY, code="timeout", detail=f"no answer within {self._timeout:g} s")
         except (aiohttp.ClientError, OSError) as error:
@@ -267,12 +273,19 @@ class AsyncPublisher:
         return _answered(group, outcome) if outcome.kind == ACCEPTED else outcome
 
     async def _post(self, path: str, headers: dict[str, str], body: bytes) -> Outcome:
+        token = await self._token.wait()
+        outcome = await self._post_with(token, path, headers, body)
+        if outcome.status == HTTPStatus.UNAUTHORIZED and token and self._token.refused(token):
+            fresh = await self._token.wait()
+            return outcome if fresh == token else await self._post_with(fresh, path, headers, body)
+        return outcome
+
+    async def _post_with(self, token: str, path: str, headers: dict[str, str], body: bytes) -> Outcome:
         if self._session is None:
-            own = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-            total = aiohttp.ClientTimeout(total=self._timeout)
-            self._session = aiohttp.ClientSession(headers=own, timeout=total)
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
+        own = {"Authorization": f"Bearer {token}"} if token else {}
         async with self._session.post(
-            self._url + path, data=body, headers=headers, allow_redirects=False
+            self._url + path, data=body, headers=headers | own, allow_redirects=False
         ) as response:
             content = b""
             async for chunk in response.content.iter_any():

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _NOT_ALLOWED = (401, 403)
+_FORBIDDEN = "forbidden"
 
 
 class Delivery:
@@ -31,14 +32,15 @@ def deliver(send: Callable[[Sequence[Any]], Outcome], group: Sequence[Any]) -> D
     """Send a group as `deliveries` says, with a `send` that waits for the answer.
 
     For entries that can wait, a missing or wrong token is no verdict on them: it stops the line until it is
-    mended, instead of moving a whole spool to the dead.
+    mended, instead of moving a whole spool to the dead. A stream that the token doesn't cover is one: other
+    streams' entries must not wait behind it.
     """
     steps = deliveries(group)
     try:
         entries = next(steps)
         while True:
             outcome = send(entries)
-            if outcome.status in _NOT_ALLOWED:
+            if outcome.status in _NOT_ALLOWED and outcome.code != _FORBIDDEN:
                 outcome.kind = TEMPORARY
             entries = steps.send(outcome)
     except StopIteration as end:

@@ -12,11 +12,14 @@ import socket
 import time
 
 from steadcast.client.address import Address, parse_address
+from steadcast.client.token import TokenFailed, TokenSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from steadcast.client.token import TokenFunction
 
 ACCEPTED = "accepted"
 TEMPORARY = "temporary"
@@ -30,6 +33,7 @@ _MAX_BODY = 4 * 1024 * 1024
 _RECEIVE = 64 * 1024
 _TEMPORARY_STATUS = {401, 403, 408, 425, 429}
 _NOT_OURS = {404, 405}
+_UNAUTHORIZED = 401
 
 
 class Outcome:
@@ -73,15 +77,13 @@ class Outcome:
 class Connection:
     """A kept connection to one server. For one thread at a time; only `abort` may come from another."""
 
-    def __init__(self, url: str | Address, *, token: str | None = None) -> None:
-        """Nothing is opened yet; `token` goes out as `Authorization: Bearer` (RFC 6750).
+    def __init__(self, url: str | Address, *, token: str | TokenFunction | None = None) -> None:
+        """Nothing is opened yet; `token`, or what it returns, goes out as `Authorization: Bearer` (RFC 6750).
 
         Raises `InvalidRequest` for a URL that isn't a server's, ValueError for a token that no header takes.
         """
         self.address = parse_address(url) if isinstance(url, str) else url
-        self._token = (token or "").strip()
-        if not (self._token.isascii() and self._token.isprintable()):
-            raise ValueError("a token is printable ASCII")
+        self._token = TokenSource(token)
         self._socket: socket.socket | None = None
         self._aborted = False
 
@@ -92,8 +94,27 @@ class Connection:
         Raises ValueError for a path or header that would break the request's framing; trouble with the
         server is an `Outcome`.
         """
-        request = self._head(path, headers, len(body)) + body
         deadline = time.monotonic() + timeout
+        try:
+            token = self._token.current()
+            outcome = self._try(path, headers, body, token, deadline, timeout)
+            if outcome.status == _UNAUTHORIZED and token and self._token.refused(token):
+                fresh = self._token.current()
+                return outcome if fresh == token else self._try(path, headers, body, fresh, deadline, timeout)
+        except TokenFailed as error:
+            return Outcome(TEMPORARY, code="token_failed", detail=str(error))
+        return outcome
+
+    def _try(  # noqa: PLR0917 - the six are of one request
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        token: str,
+        deadline: float,
+        timeout: float,
+    ) -> Outcome:
+        request = self._head(path, headers, len(body), token) + body
         try:
             return self._exchange(request, deadline)
         except TimeoutError:
@@ -139,15 +160,15 @@ class Connection:
             self.close()
         return classify(status, headers, body)
 
-    def _head(self, path: str, headers: Mapping[str, str], length: int) -> bytes:
+    def _head(self, path: str, headers: Mapping[str, str], length: int, token: str) -> bytes:
         lines = [
             f"POST {self.address.base}{path} HTTP/1.1",
             f"Host: {self.address.authority}",
             f"Content-Length: {length}",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
-        if self._token:
-            lines.append(f"Authorization: Bearer {self._token}")
+        if token:
+            lines.append(f"Authorization: Bearer {token}")
         if " " in path or not all(line.isascii() and line.isprintable() for line in lines):
             raise ValueError("path and headers are printable ASCII, the path without spaces")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")

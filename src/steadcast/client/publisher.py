@@ -34,6 +34,8 @@ from steadcast.core.backoff import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from steadcast.client.token import TokenFunction
+
 _log = logging.getLogger("steadcast.publisher")
 _log.addHandler(logging.NullHandler())
 
@@ -77,8 +79,10 @@ class Publisher:
     the disk refuses, the oldest normal event in the buffer is dropped. A full spool drops its oldest normal
     entry. Each drop is counted by its reason: published = acked + spooled + pending + dropped.
 
-    `token` defaults to `STEADCAST_TOKEN`; `source` to `//host/program`. `spool` is a folder, a `Spool`, True
-    for the default folder of this server, or False for none; a `Spool` object serves one publisher.
+    `token` defaults to `STEADCAST_TOKEN`; a function is asked for one at first, in the background thread,
+    and again when its token was refused, and what was refused is sent again. `source` defaults to
+    `//host/program`. `spool` is a folder, a `Spool`, True for the default folder of this server, or False for
+    none; a `Spool` object serves one publisher.
     Raises `InvalidRequest` for a wrong `url`.
     """
 
@@ -88,7 +92,7 @@ class Publisher:
         self,
         url: str = DEFAULT_URL,
         *,
-        token: str | None = None,
+        token: str | TokenFunction | None = None,
         source: str | None = None,
         spool: Spool | str | os.PathLike[str] | bool = True,
         buffer_limit: int = 10_000,

@@ -18,6 +18,7 @@ import msgspec
 import socketio
 
 from steadcast import wire
+from steadcast.client.token import fresh
 from steadcast.core.backoff import Backoff
 from steadcast.core.cursor import Counts, Receiver
 from steadcast.core.effects import Deliver, Effect, SendAck, SendSubscribe, Told
@@ -27,6 +28,8 @@ from steadcast.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from steadcast.client.token import AnyTokenFunction
 
 log = logging.getLogger("steadcast.subscriber")
 
@@ -70,7 +73,7 @@ class Subscriber:
         *,
         start: object = "end",
         cursors: Mapping[str, list[str | int]] | None = None,
-        token: str | Callable[[], Awaitable[str]] | None = None,
+        token: str | AnyTokenFunction | None = None,
         client_id: str | None = None,
         on_told: Callable[[Told], None] | None = None,
         ping_timeout: float = PING_TIMEOUT,
@@ -78,6 +81,8 @@ class Subscriber:
         socketio_path: str = "socket.io",
     ) -> None:
         """Say what to follow; `start` is the protocol's `from`: "start", "end" or {"last": N}.
+
+        A `token` function, which may be awaited, is asked at every connect; one that fails is asked again.
 
         Raises `InvalidStream` or `InvalidRequest` for what no server would take.
         """
@@ -295,8 +300,7 @@ class Subscriber:
 
     async def _auth(self) -> dict[str, Any]:
         auth: dict[str, Any] = {"client": {"id": self.client_id, "version": __version__}}
-        token = await self._token() if callable(self._token) else self._token
-        return auth | ({"token": token} if token is not None else {})
+        return auth if self._token is None else auth | {"token": await fresh(self._token)}
 
     def _answered(self, answer: object) -> None:
         """Take the acknowledgement of a `subscribe`."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SKEW: Final = 5.0
 """Seconds by which two clocks may differ before times on the page look wrong."""
 
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+
 
 def check_server(patient: Patient) -> Findings:
     """See who answers at the address, whether it is ready, which token it wants, what its clock says."""
@@ -62,8 +65,10 @@ def _server(address: Address, stats: dict[str, Any]) -> Finding:
 
 
 def _token(patient: Patient, stats: Answer) -> Findings:
-    asks = stats.status in {401, 403}
-    if patient.token and not asks:
+    asks = stats.status == _UNAUTHORIZED
+    if patient.token and stats.status == _FORBIDDEN:
+        yield Finding("token", "ok", "the server takes it; it doesn't allow everything")
+    elif patient.token and not asks:
         free = ask(patient.address, "/v1/stats")
         if free.status == 200:  # noqa: PLR2004 - HTTP's OK
             advice = "serve with --token, or unset STEADCAST_TOKEN"
