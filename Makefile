@@ -7,7 +7,7 @@ STATIC := src/steadcast/http/static/index.html
 WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts dashboard/svelte.config.js \
 	clients/js/package.json dashboard/package.json package-lock.json -type f 2>/dev/null)
 
-.PHONY: run test setup web check fix test-python test-js pictures sim bench bench-smoke clean
+.PHONY: run test setup web check fix test-python test-js pictures sim soak bench bench-smoke clean
 
 run: .venv/.ready $(STATIC)
 	@exec $(BIN)/steadcast serve
@@ -63,6 +63,12 @@ SEEDS ?= 2000
 FIRST ?= 0
 sim: setup
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)
+
+# Real processes under real faults: `make soak HISTORIES=300 JOBS=3`.
+HISTORIES ?= 300
+JOBS ?= 3
+soak: setup
+	@$(BIN)/python -m tests.faults --histories $(HISTORIES) --jobs $(JOBS)
 
 # Beside the peers, all in one go (about a quarter of an hour): BENCH_ONLY=fanout,paced measures a part of it.
 bench: setup benchmarks/peers/node/node_modules/.ready

@@ -11,7 +11,7 @@ import pytest
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import EngineUnavailable, InvalidRequest
 from steadcast.event import Event, Lane
-from steadcast.testing import FaultyEngine, ManualClock
+from steadcast.testing import FaultProxy, FaultyEngine, ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -194,3 +194,29 @@ async def test_the_clock_of_an_engine_jumps_with_the_clock_it_was_given() -> Non
 
 async def collect(watch: Any) -> list[str]:
     return [entry.event.id async for batch in watch for entry in batch.events]
+
+
+async def test_a_half_open_connection_carries_nothing_not_even_its_end_and_a_new_one_works() -> None:
+    ended: list[str] = []
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line)
+        ended.append("the server's end")
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server, FaultProxy("127.0.0.1", server.sockets[0].getsockname()[1]) as proxy:
+        old_reader, old_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        old_writer.write(b"before\n")
+        assert await old_reader.readline() == b"before\n"
+        assert proxy.half_open() == 1
+        old_writer.write(b"lost\n")
+        await until(lambda: proxy.counts["bytes_swallowed"] == 5)
+        old_writer.close()
+        new_reader, new_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        new_writer.write(b"after\n")
+        assert await new_reader.readline() == b"after\n"
+        assert ended == []
+        assert proxy.half_open() == 1
+        new_writer.close()

@@ -236,12 +236,15 @@ class FaultProxy:
         async with FaultProxy("127.0.0.1", port) as proxy:
             connect_to(proxy.port)
             await proxy.cut()          # every connection is reset; new ones are taken again
+            await proxy.cut(reset=False)   # the same with FIN
+            proxy.half_open()          # connections carry nothing more, and neither end learns of it
             proxy.refusing = True      # new connections are closed at once
-            proxy.blackhole = True     # bytes are swallowed both ways, connections stay open (half-open)
+            proxy.blackhole = True     # bytes are swallowed both ways, on all connections
             proxy.latency = 0.2        # seconds that every chunk takes longer
             proxy.bandwidth = 1_000    # bytes per second and direction
 
-    `counts`: `connections`, `refused`, `cut`, `bytes_up`, `bytes_down`, `bytes_swallowed`.
+    `counts`: `connections`, `refused`, `cut`, `half_open`, `bytes_up`, `bytes_down`, `bytes_swallowed`;
+    `broken` is how often an end went away while bytes were on their way to it.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -255,6 +258,7 @@ class FaultProxy:
         self.counts: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._half_open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -286,7 +290,19 @@ class FaultProxy:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.counts["cut"] += 1
             writer.close()
+        self._writers.clear()
+        self._half_open.clear()
         await asyncio.sleep(0)
+
+    def half_open(self) -> int:
+        """Let the connections that are open now carry nothing more, not even their end; tells how many.
+
+        It is what a cable leaves that was pulled, or a machine that vanished. New connections work.
+        """
+        fresh = self._writers - self._half_open
+        self._half_open |= fresh
+        self.counts["half_open"] += len(fresh) // 2  # each connection has a writer for either end
+        return len(fresh) // 2
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
@@ -313,7 +329,7 @@ class FaultProxy:
                     await asyncio.sleep(len(chunk) / self.bandwidth)
                 if self.latency:
                     await asyncio.sleep(self.latency)
-                if self.blackhole:
+                if self.blackhole or sink in self._half_open:
                     self.counts["bytes_swallowed"] += len(chunk)
                     continue
                 self.counts[name] += len(chunk)
@@ -322,5 +338,6 @@ class FaultProxy:
         except OSError:
             self.counts["broken"] += 1
         finally:
-            self._writers.discard(sink)
-            sink.close()
+            if sink not in self._half_open:
+                self._writers.discard(sink)
+                sink.close()

@@ -21,6 +21,7 @@ def options() -> argparse.ArgumentParser:
     given.add_argument("--stories", type=int, default=3, help="broken seeds that are shrunk and told")
     given.add_argument("--tries", type=int, default=150, help="histories that are played to shrink one")
     given.add_argument("--stop", action="store_true", help="stop at the first that is broken")
+    given.add_argument("--minutes", type=float, help="stop after so long")
     given.add_argument("--mutant", choices=mutants.MUTANTS, help="make this wrong before")
     return given
 

@@ -83,6 +83,8 @@ def play_and_tell(options: argparse.Namespace) -> int:
             print(f"… {total.seeds} seeds, {len(total.broken)} broken", file=sys.stderr, flush=True)
         if options.stop and total.broken:
             break
+        if options.minutes and time.monotonic() - began > 60 * options.minutes:
+            break
     _tell(total, time.monotonic() - began, options)
     return 1 if total.broken else 0
 
@@ -93,7 +95,7 @@ def _tell(total: Told, seconds: float, options: argparse.Namespace) -> None:
     for kind, count in sorted(total.faults.items(), key=lambda each: -each[1]):
         print(f"{count:10,}  {kind}")
     rate = total.seeds / max(seconds, 1e-9)
-    last = options.first + options.seeds - 1
+    last = options.first + total.seeds - 1
     print(
         f"seeds {options.first} to {last} in {seconds:.0f} s, {options.jobs} processes: "
         f"{rate:.1f} seeds/s, a million in {1e6 / rate / 3600:.1f} h"
