@@ -10,7 +10,7 @@ import structlog
 
 from steadcast.config import Settings
 from steadcast.core.scopes import Scope, TokenRule
-from steadcast.logs import secrets_of, without_secrets
+from steadcast.logs import hiding, secrets_of
 from steadcast.serve import configure_logs
 
 TOKEN = "made-up-token"  # noqa: S105 - made up for these tests
@@ -29,7 +29,7 @@ def test_the_secrets_of_the_settings_are_known(settings: Settings) -> None:
 
 
 def test_they_are_taken_out_of_every_value_and_the_rest_stays() -> None:
-    hide = without_secrets([TOKEN, "abc"])
+    hide = hiding([TOKEN, "abc"])
     line = {
         "event": f"got {TOKEN}",
         "headers": {"authorization": "Bearer x"},

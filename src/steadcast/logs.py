@@ -23,7 +23,7 @@ def secrets_of(settings: Settings) -> list[str]:
     return [each for each in named if each]
 
 
-def without_secrets(secrets: Iterable[str]) -> Processor:
+def hiding(secrets: Iterable[str]) -> Processor:
     """Make a structlog processor that takes these texts out of a line, and what looks like a secret."""
     known = [each for each in secrets if len(each) >= SHORTEST]
     masking = Masking()

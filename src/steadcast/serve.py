@@ -22,7 +22,7 @@ from steadcast.client.spool import Spool
 from steadcast.client.spooled import spool_root
 from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest
-from steadcast.logs import secrets_of, without_secrets
+from steadcast.logs import hiding, secrets_of
 from steadcast.socketio.server import MAX_MESSAGE
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        without_secrets(secrets_of(settings)),
+        hiding(secrets_of(settings)),
     ]
     structlog.configure(
         processors=[*common, renderer],
