@@ -30,6 +30,8 @@ times = st.sampled_from(
         "2026-01-31t12:00:00.5+01:00",
         "2026-01-31",
         "",
+        f"{NOW}\n{NOW}",
+        f"{NOW}\n",
     ]
 )
 values = st.recursive(
@@ -92,6 +94,7 @@ def in_one_go(raw: Any) -> Any:
 @example([PLAIN | {"data": b"ab"}])
 @example([PLAIN | {"data": {"a": "\ud800"}}])
 @example([PLAIN | {"id": "\ud800"}])
+@example([PLAIN | {"time": f"{NOW}\n{NOW}"}])
 @example([PLAIN | {"more": 1}])
 def test_a_publish_is_taken_or_refused_exactly_as_the_careful_way_does(raw: list[Any]) -> None:
     assert in_one_go(raw) == carefully(raw)
@@ -126,6 +129,7 @@ def test_what_most_producers_send_is_read_in_one_go(batched: bool) -> None:
         {"specversion": "0.3"},
         {"traceparent": "00-1"},
         {"time": "yesterday"},
+        {"time": f"{NOW}\n{NOW}"},
         {"id": "a\u0007"},
         {"subject": ""},
     ],

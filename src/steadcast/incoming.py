@@ -135,7 +135,8 @@ def _texts_right(given: list[_CloudEvent] | list[_Given]) -> bool:
 
 
 def _times_right(times: list[str]) -> bool:
-    if _TIMES.fullmatch("\n".join([*times, ""])) is None:
+    lines = "\n".join([*times, ""])
+    if lines.count("\n") != len(times) or _TIMES.fullmatch(lines) is None:
         return False
     try:
         for day in {text[:10] for text in times}:
