@@ -89,6 +89,7 @@ def measure(chosen: set[str], size: Scale) -> dict[str, Any]:
 
 def write(results: dict[str, Any]) -> None:
     """Write the figures, the page and the picture."""
+    LATEST.parent.mkdir(exist_ok=True)
     LATEST.write_text(_json(results))
     PAGE.write_text(report.render(PAGE.read_text(), results))
     PICTURE.write_text(plot.plot(results["rows"]))

@@ -33,7 +33,7 @@ class Scale:
     clients: tuple[int, ...] = (100, 500, 1000)
     flushes: tuple[int, ...] = (1, 10, 100)
     growth: tuple[int, ...] = (5000,)
-    seconds: float = 0.7
+    seconds: float = 0.5
     paced_clients: int = 500
     paced_rate: int = 1000
     paced_seconds: float = 2.0
@@ -42,10 +42,10 @@ class Scale:
     storm_events: int = 1000
     stall_clients: int = 500
     stalled: int = 10
-    stall_seconds: float = 1.5
+    stall_seconds: float = 1.2
     idle_clients: int = 1000
     runtimes: tuple[str, ...] = ("python", "node", "chromium")
-    probes: int = 60
+    probes: int = 50
     runs: int = 3
 
 
@@ -167,7 +167,7 @@ def publish(kind: Kind, tools: Path, scale: Scale) -> Iterator[Sample]:
         for size in scale.batches:
             publishers = max(4, PUBLISHERS // size)
             on.publish(size)
-            on.load.say(f"publish {scale.seconds / 7} 1 {publishers}")
+            on.load.say(f"publish {scale.seconds / 5} 1 {publishers}")
             with on.metered() as meter:
                 report = on.load.say(f"publish {scale.seconds} 1 {publishers}")
             count = report["expected"]

@@ -49,7 +49,7 @@ def steps(kinds: list[Kind], tools: Path, scale: Scale, wanted: set[str]) -> lis
         Step("publish", "sqlite", partial(commits.commits, tools, scale)),
         *_each("storm", cells.storm, [kind for kind in _delivering(kinds) if kind.resumes], tools, scale),
         *_each("stall", cells.stall, [kind for kind in _live(kinds) if kind.name != "raw-c"], tools, scale),
-        *_each("idle", cells.idle, _delivering(kinds), tools, scale),
+        *_each("idle", cells.idle, _live(kinds), tools, scale),
         *_each("start", cells.start, [kind for kind in kinds if kind.variant is None], tools, scale),
         *[Step("latency", name, partial(latency, name, tools, scale)) for name in scale.runtimes],
     ]
@@ -77,7 +77,7 @@ def _each(
 
 def _fanout(kinds: list[Kind], tools: Path, scale: Scale) -> Iterator[Step]:
     for clients in scale.clients:
-        for kind in _delivering(kinds):
+        for kind in _delivering(kinds) if clients == scale.clients[-1] else _live(kinds):
             yield Step("fanout", kind.label, partial(cells.fanout, kind, tools, scale, clients))
     for clients in scale.growth:
         for kind in kinds:

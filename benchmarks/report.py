@@ -13,12 +13,18 @@ Rows = list[Row]
 
 DASH: Final = "\N{EN DASH}"
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
+NOT_YET: Final = "Not measured yet: `make bench`."
 PART: Final = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def render(page: str, results: dict[str, Any]) -> str:
+def render(page: str, results: dict[str, Any] | None) -> str:
     """Give the page with every measured part written anew; raises KeyError for a part nobody knows."""
-    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]](results)}\n\n{found[3]}", page)
+
+    def write(found: re.Match[str]) -> str:
+        part = PARTS[found[2]]
+        return f"{found[1]}\n{part(results) if results else NOT_YET}\n\n{found[3]}"
+
+    return PART.sub(write, page)
 
 
 def label(row: Row) -> str:
@@ -188,12 +194,19 @@ def conditions(results: dict[str, Any]) -> str:
         f"Measured on {results['date']}: {where}, {how}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]
+    lines += ["All figures: [`benchmarks/results/latest.json`](../benchmarks/results/latest.json)."]
     lines += [f"Failed, and so without a row: {failure}" for failure in results["failures"]]
     return "\n\n".join(lines)
 
 
+def picture(_results: dict[str, Any]) -> str:
+    """Show the plot."""
+    return "![CPU time for each delivery, by server](pictures/performance.svg)"
+
+
 PARTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "conditions": conditions,
+    "picture": picture,
     "aims": aims,
     "better": better,
     "fanout": fanout,

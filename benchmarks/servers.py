@@ -104,6 +104,8 @@ class Running:
 
     def _ready(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 2) as probe:
+            if self.kind.prepare:
+                socket.create_connection(("127.0.0.1", self.port + 1), 2).close()
             if self.kind.health is None:
                 return True
             request = f"GET {self.kind.health} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"

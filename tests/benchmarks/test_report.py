@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -44,3 +46,18 @@ def test_an_aim_that_was_missed_is_called_so() -> None:
 def test_the_plot_is_a_picture_with_a_line_for_each_server() -> None:
     picture = ET.fromstring(plot.plot(results()["rows"]))  # noqa: S314 - written just now
     assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 6
+
+
+def test_the_page_and_the_picture_are_those_of_the_latest_figures(root: Path) -> None:
+    figures = root / "benchmarks" / "results" / "latest.json"
+    latest = json.loads(figures.read_text()) if figures.exists() else None
+    page = (root / "docs" / "performance.md").read_text()
+    assert report.render(page, latest) == page
+    picture = root / "docs" / "pictures" / "performance.svg"
+    assert picture.exists() == (latest is not None)
+    assert latest is None or picture.read_text() == plot.plot(latest["rows"])
+
+
+def test_every_part_that_can_be_written_stands_on_the_page(root: Path) -> None:
+    page = (root / "docs" / "performance.md").read_text()
+    assert sorted(part for _, part, _ in report.PART.findall(page)) == sorted(report.PARTS)
