@@ -23,6 +23,7 @@ from steadcast.client.spooled import spool_root
 from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest
 from steadcast.logs import hiding, secrets_of
+from steadcast.http.patience import patient
 from steadcast.socketio.server import MAX_MESSAGE
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def serve(settings: Settings) -> int:
         port=settings.port,
         ssl_certfile=settings.certfile,
         ssl_keyfile=settings.keyfile,
+        http=patient(cast.context.counts),
         ws="websockets-sansio",
         ws_max_size=2 * MAX_MESSAGE,  # what is over the limit is read, and refused in words
         ws_per_message_deflate=False,
