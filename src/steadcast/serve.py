@@ -22,8 +22,8 @@ from steadcast.client.spool import Spool
 from steadcast.client.spooled import spool_root
 from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest
-from steadcast.logs import hiding, secrets_of
 from steadcast.http.patience import patient
+from steadcast.logs import hiding, secrets_of
 from steadcast.socketio.server import MAX_MESSAGE
 
 if TYPE_CHECKING:
