@@ -1,0 +1,69 @@
+"""The form for an event, as a person fills it in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.pages import check_accessible, check_sizes, viewed
+from tests.support.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    running = await asyncio.to_thread(Server(tmp_path).start)
+    yield running
+    running.__exit__()
+
+
+async def test_an_event_is_checked_published_and_answered_in_words(server: Server, tmp_path: Path) -> None:
+    async with viewed(server, "?view=publish") as page:
+        await page.wait_for_selector('[data-testid="state-pill"][data-state="connected"]')
+        field = {name: page.get_by_test_id(f"publish-{name}") for name in ("stream", "type", "id", "data")}
+        send, outcome = page.get_by_test_id("publish-send"), page.get_by_test_id("publish-outcome")
+        await field["data"].fill('{"order": 17')
+        await send.click()
+        await expect(field["type"]).to_be_focused()
+        await expect(page.locator("#hint-data")).to_contain_text("Not JSON")
+        await check_accessible(page)
+        await field["type"].fill("order.paid")
+        await field["id"].fill("p-1")
+        await field["data"].fill('{"order": 17}')
+        await page.get_by_test_id("publish-critical").check()
+        await field["type"].focus()
+        await page.keyboard.press("Enter")
+        await expect(outcome).to_contain_text("Durable: orders, critical lane, offset 1")
+        await check_sizes(page, tmp_path, "publish")
+        await send.click()
+        await expect(outcome).to_contain_text("It was there already")
+        await field["data"].fill('{"order": 18}')
+        await send.click()
+        await expect(outcome).to_contain_text("This id stands for another event")
+        await expect(outcome).to_have_attribute("data-ok", "false")
+        await check_accessible(page)
+        await field["id"].fill("")
+        await send.click()
+        await expect(outcome).to_contain_text("offset 2")
+        await outcome.get_by_role("link").click()
+        await expect(page.get_by_test_id("row")).to_have_count(2)
+    page_of_log = server.get("/v1/streams/orders/events?lane=critical").json()
+    assert [each["data"]["order"] for each in page_of_log["events"]] == [17, 18]
+
+
+async def test_while_the_server_is_away_an_event_waits_and_is_sent_once(server: Server) -> None:
+    async with viewed(server, "?view=publish") as page:
+        await page.wait_for_selector('[data-testid="state-pill"][data-state="connected"]')
+        await page.get_by_test_id("publish-type").fill("order.paid")
+        await page.evaluate("window.socketClient.cut(2)")
+        await page.get_by_test_id("publish-send").click()
+        outcome = page.get_by_test_id("publish-outcome")
+        await expect(outcome).to_contain_text("Waiting for the connection")
+        await expect(outcome).to_contain_text("Durable", timeout=15_000)
+    assert len(server.get("/v1/streams/orders/events").json()["events"]) == 1
