@@ -27,6 +27,8 @@ PAGE: Final = HERE.parent / "docs" / "performance.md"
 PICTURE: Final = HERE.parent / "docs" / "pictures" / "performance.svg"
 LATEST: Final = HERE / "results" / "latest.json"
 BUILD: Final = HERE / "build"
+SOME: Final = BUILD / "some.json"
+"""What there is so far, kept after each go: a benchmark that is ended has not run in vain."""
 SPARE: Final = 200
 """Descriptors that a server needs beside one for each client."""
 
@@ -75,11 +77,18 @@ def measure(chosen: set[str], size: Scale) -> dict[str, Any]:
     BUILD.mkdir(exist_ok=True)
     build(BUILD)
     todo = plan.steps(servers.available(BUILD), BUILD, size, chosen)
-    outcome = plan.run(todo, size.runs, say)
+
+    def keep(outcome: plan.Outcome) -> None:
+        SOME.write_text(_json(_results(outcome, size.runs, since)))
+
+    return _results(plan.run(todo, size.runs, say, keep), size.runs, since)
+
+
+def _results(outcome: plan.Outcome, runs: int, since: float) -> dict[str, Any]:
     return {
         "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",
         "minutes": round((time.monotonic() - since) / 60, 1),
-        "runs": size.runs,
+        "runs": runs,
         "machine": machine.describe(),
         "versions": versions(),
         "failures": outcome.failures,
@@ -110,7 +119,6 @@ def main() -> int:
         write(results)
         say(f"written: {LATEST}, {PAGE}, {PICTURE}")
     else:
-        (BUILD / "some.json").write_text(_json(results))
         print(summary(results))
     for failure in results["failures"]:
         say(f"FAILED {failure}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PUBLISHERS: Final = 64
 AHEAD: Final = 64
 """Flushes that a paced publisher runs ahead at most; a server that is slower makes it wait."""
+SETTLED_PER_SECOND: Final = 5000
+"""Clients whose connects are behind the server after a second of rest: none is measured with what follows."""
 SMALL_BUFFER: Final = 4096
 """What a stalled client's receive buffer is set to: the kernel shall not hide it."""
 
@@ -116,6 +118,7 @@ def bench(kind: Kind, tools: Path, clients: int = 0, publishers: int = 1) -> Ite
             load.say(f"publishers {publishers}")
             if clients:
                 load.say(f"open {clients} 128 0")
+                load.say(f"rest {clients / SETTLED_PER_SECOND}")
             yield Bench(server, load, kind)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 EVERY: Final = 0.05
 """Seconds between two probes."""
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 AHEAD: Final = 64
 """How many events of the steady flow may be unanswered."""
 FOLLOW: Final = """stream => {
@@ -133,14 +133,28 @@ class Probes:
     def send(self) -> None:
         """Publish one; it is durable when this returns. Raises `Failed`."""
         self.count += 1
-        event = {"id": f"{self._name}-{self.count}", "source": "probe", "type": "probe", "data": {}}
+        event: dict[str, Any] = {
+            "id": f"{self._name}-{self.count}",
+            "source": "probe",
+            "type": "probe",
+            "data": {},
+        }
         event["data"] = {"sent": time.time() * 1000}
-        headers = {"Content-Type": "application/json"}
-        self._connection.request("POST", f"/v1/streams/{events.STREAM}/events", json.dumps(event), headers)
-        answer = self._connection.getresponse()
+        try:
+            answer = self._post(event)
+        except (
+            ConnectionError
+        ):  # the server closes a connection that was quiet; the id makes a second try safe
+            self._connection.close()
+            answer = self._post(event)
         said = answer.read()
         if answer.status != http.HTTPStatus.OK:
             raise Failed(f"a probe was refused: {said.decode()}")
+
+    def _post(self, event: dict[str, Any]) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json"}
+        self._connection.request("POST", f"/v1/streams/{events.STREAM}/events", json.dumps(event), headers)
+        return self._connection.getresponse()
 
     def close(self) -> None:
         """Close the connection."""

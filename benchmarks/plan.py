@@ -87,8 +87,13 @@ def _fanout(kinds: list[Kind], tools: Path, scale: Scale) -> Iterator[Step]:
         yield Step("fanout", kind.label, partial(cells.backlogged, kind, tools, scale, scale.clients[-1]))
 
 
-def run(todo: list[Step], runs: int, say: Callable[[str], None]) -> Outcome:
-    """Do all steps, `runs` times over; nothing but a checked figure becomes a sample."""
+def run(
+    todo: list[Step], runs: int, say: Callable[[str], None], after: Callable[[Outcome], None] = lambda _: None
+) -> Outcome:
+    """Do all steps, `runs` times over; nothing but a checked figure becomes a sample.
+
+    `after` is given what there is when all steps were done once more.
+    """
     outcome = Outcome()
     for number in range(1, runs + 1):
         for step in todo:
@@ -99,4 +104,5 @@ def run(todo: list[Step], runs: int, say: Callable[[str], None]) -> Outcome:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and makes the command fail
                 outcome.failures.append(f"{step.bench} {step.label}: {type(error).__name__}: {error}")
                 say(f"FAILED {outcome.failures[-1]}")
+        after(outcome)
     return outcome

@@ -46,7 +46,10 @@ class Load:
     def __exit__(self, *_: object) -> None:
         """End it; its connections are reset."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(BrokenPipeError):  # a command that it didn't live to read
+                _pipe(pipe).close()
 
     def say(self, command: str) -> dict[str, Any]:
         """Give a command and its answer; raises `Failed` with what the load says."""
