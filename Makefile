@@ -43,6 +43,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@sh scripts/node npm run check --silent --workspaces --if-present
+	@$(BIN)/python scripts/audit.py
 
 fix: setup
 	$(BIN)/ruff check --fix .
