@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from steadcast.client.publisher import Publisher
     from steadcast.client.subscriber import Delivery, Subscriber
     from steadcast.config import Settings
-    from steadcast.errors import SteadcastError
+    from steadcast.core.scopes import Identity, Scope
+    from steadcast.errors import NotAllowed, SteadcastError
     from steadcast.event import Event, Lane, Position, Receipt
     from steadcast.socketio.timeouts import timeout_handler
 
@@ -28,10 +29,13 @@ __all__ = [
     "AsyncPublisher",
     "Delivery",
     "Event",
+    "Identity",
     "Lane",
+    "NotAllowed",
     "Position",
     "Publisher",
     "Receipt",
+    "Scope",
     "Settings",
     "Steadcast",
     "SteadcastError",
@@ -44,10 +48,13 @@ _HOMES = {
     "AsyncPublisher": "client.async_publisher",
     "Delivery": "client.subscriber",
     "Event": "event",
+    "Identity": "core.scopes",
     "Lane": "event",
+    "NotAllowed": "errors",
     "Position": "event",
     "Publisher": "client.publisher",
     "Receipt": "event",
+    "Scope": "core.scopes",
     "Settings": "config",
     "Steadcast": "app",
     "SteadcastError": "errors",

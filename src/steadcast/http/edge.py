@@ -116,13 +116,14 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a handshake or poll in, or refuse it in words, a WebSocket too where the server can."""
+        send = _marked(send) if scope["type"] == "http" else send
         try:
             await self._admit(scope)
         except SteadcastError as error:
             self._context.counts[f"refused_{error.code}"] += 1
             await _refuse(problem(error), scope, receive, send)
             return
-        await self._app(scope, receive, _marked(send) if scope["type"] == "http" else send)
+        await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> None:
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))

@@ -184,9 +184,11 @@ class _Jwt:
             stamp = _stamp(path)
             keys = self._parse(json.loads(path.read_bytes()))
         except OSError as error:
-            raise InvalidRequest(f"{path} can't be read: {error.strerror}", field="jwt_jwks") from error
+            raise InvalidRequest(
+                f"jwt_jwks: {path} can't be read: {error.strerror}", field="jwt_jwks"
+            ) from error
         except (ValueError, LookupError, AttributeError, TypeError, self._library.PyJWTError) as error:
-            raise InvalidRequest(f"{path} is no JWKS: {error}", field="jwt_jwks") from error
+            raise InvalidRequest(f"jwt_jwks: {path} is no JWKS: {error}", field="jwt_jwks") from error
         self._keys, self._stamp = keys, stamp
 
     def _parse(self, document: dict[str, Any]) -> list[jwt.PyJWK]:

@@ -145,6 +145,13 @@ class Transport:
         except SteadcastError as error:
             await self._refuse(eio_sid, error)
             return
+        except Exception:
+            # An application's `authorize`: without an answer the client would wait out its own timeout.
+            self._connections.counts["connects_failed"] += 1
+            log.exception("who connects couldn't be told")
+            told = "an unforeseen error; the server's log has it"
+            await self._refuse(eio_sid, SteadcastError(told, code="internal", temporary=True))
+            return
         await self._stock_connect(eio_sid, namespace, auth)
         sid = self._server.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
         if sid is not None and self._server.manager.is_connected(sid, NAMESPACE):
@@ -158,9 +165,15 @@ class Transport:
         identity = None
         if self._authorize is not None:
             found = self._authorize(self._server.environ[eio_sid], auth)
-            identity = await found if isinstance(found, Awaitable) else found
+            identity = await self._answered(found) if isinstance(found, Awaitable) else found
         await self._begin()
         return identity or ANYBODY
+
+    async def _answered(self, found: Awaitable[Identity | None]) -> Identity | None:
+        async def wait() -> Identity | None:
+            return await found
+
+        return await self.timeouts.run("connect", self._authorize, wait(), label="authorize")
 
     async def _refuse(self, eio_sid: str, error: SteadcastError) -> None:
         wire_error = error.as_wire()
