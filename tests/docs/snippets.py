@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 RUN_TS: Final = Path(__file__).with_name("run_ts.mjs")
 PATIENCE: Final = 60.0
-MARKS: Final = frozenset({"not run", "runs until", "serves", "prints", "exits", "file"})
+MARKS: Final = frozenset({"not run", "runs until", "serves", "prints", "exits", "file", "measured"})
 PLAIN: Final = frozenset({"text"})
 """Languages of blocks that hold nothing to run."""
 
