@@ -77,9 +77,49 @@ class NatsServer:
                 self.kill()
             self.process = None
 
+    def freeze(self) -> None:
+        """Stop it where it stands: its connections stay open, and nothing answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         self.stop()
         self.start()
+
+
+class Cluster:
+    """Three servers that hold what is replicated between them, flushed before it is acked."""
+
+    def __init__(self, folder: Path) -> None:
+        routes = free_ports(3)
+        urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+        self.servers = [
+            NatsServer(
+                folder / f"n{n}",
+                name=f"n{n}",
+                extra=f'cluster {{ name: "c", listen: "127.0.0.1:{port}", routes: [{urls}] }}',
+            )
+            for n, port in enumerate(routes, 1)
+        ]
+
+    @property
+    def addresses(self) -> str:
+        return ",".join(server.address for server in self.servers)
+
+    def start(self) -> None:
+        for server in self.servers:
+            server.start()
+
+    def named(self, name: str) -> NatsServer:
+        return next(server for server in self.servers if server.name == name)
+
+    def kill(self) -> None:
+        for server in self.servers:
+            server.kill()
 
 
 @cache

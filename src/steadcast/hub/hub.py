@@ -26,7 +26,7 @@ from steadcast.wire import Cursor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from steadcast.engines.base import Engine, LaneState
+    from steadcast.engines.base import Description, Engine, LaneState
     from steadcast.event import Batch, Event, Receipt
     from steadcast.hub.frame import Connection, Way
     from steadcast.wire import Ack, LaneAnswer, Subscribe
@@ -160,7 +160,7 @@ class Hub:
         stream = request.stream
         groups = self._groups.hold(stream)
         try:
-            description = await self.engine.describe(stream)
+            description = await self._describe(request)
             states = description.streams[stream]
             answers = {
                 lane: await self._answer(request, lane, description.epoch, states[lane]) for lane in LANES
@@ -251,6 +251,25 @@ class Hub:
         }
 
     # Answers
+
+    async def _describe(self, request: Subscribe) -> Description:
+        """Describe the stream that is asked for; twice where a cursor is above its head.
+
+        Of several servers that hold a log, one that lost touch with the others may tell an old head for a
+        while. Only a log that takes a write surely knows its end; without one nobody is told `reset`.
+        """
+        description = await self.engine.describe(request.stream)
+        states = description.streams[request.stream]
+        above = [
+            lane
+            for lane, cursor in request.cursors.items()
+            if cursor.epoch == description.epoch and cursor.offset > states[lane].head
+        ]
+        if not above:
+            return description
+        self.counts["heads_checked"] += 1
+        await self.engine.append(request.stream, [])
+        return await self.engine.describe(request.stream)
 
     async def _answer(self, request: Subscribe, lane: Lane, epoch: str, state: LaneState) -> LaneAnswer:
         dense = self.engine.dense
