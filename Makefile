@@ -70,6 +70,7 @@ HISTORIES ?= 300
 JOBS ?= 3
 soak: setup
 	@$(BIN)/python -m tests.faults --histories $(HISTORIES) --jobs $(JOBS)
+	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/cluster/test_cluster.py
 
 # Beside the peers, all in one go (about a quarter of an hour): BENCH_ONLY=fanout,paced measures a part of it.
 bench: setup benchmarks/peers/node/node_modules/.ready

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steadcast.commands.exits import Exit
+from steadcast.commands.exits import Exit, logs_aside
 from steadcast.commands.options import DEFAULT, AsJson, Config, Token, Url
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def doctor(
     """
     from steadcast.doctor import examine
 
+    logs_aside()
     findings = examine(url, token, config=config, engine=engine)
     problems = sum(each.state == "problem" for each in findings)
     if as_json:

@@ -43,6 +43,16 @@ def tell(text: str) -> None:
     print(f"steadcast: {text}", file=sys.stderr, flush=True)  # noqa: T201 - what a command line is for
 
 
+def logs_aside() -> None:
+    """Send what the parts of the house log to standard error, beside the output."""
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def leave(code: Exit, *lines: str) -> NoReturn:
     """Say why, a line each, and exit."""
     for line in lines:

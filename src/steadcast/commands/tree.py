@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steadcast.commands import dead, demo, doctor, hooks, publish, restore, serve, tail
+from steadcast.commands import dead, demo, doctor, hooks, migrate, publish, restore, serve, tail
 from steadcast.commands.exits import MEANINGS, leave_with
 from steadcast.errors import SteadcastError
 from steadcast.version import __version__
@@ -59,6 +59,7 @@ app.add_typer(dead.app)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(restore.restore)
+app.command()(migrate.migrate)
 
 
 def run() -> None:

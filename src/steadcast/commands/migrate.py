@@ -1,0 +1,130 @@
+"""`steadcast migrate`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steadcast.commands.exits import Exit, leave, logs_aside, tell
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from steadcast.engines.base import Engine
+    from steadcast.engines.copy import Progress, Source
+
+ROUNDS = 1_000
+"""Looks at the log before a copy that never catches up is ended."""
+
+
+def migrate(
+    *,
+    origin: Annotated[str, typer.Option("--from", help="sqlite:///path of the log that is.", metavar="URL")],
+    target: Annotated[str, typer.Option("--to", help="The log that is to be.", metavar="URL")],
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where to note how far it went; beside the log by default.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Copy a log into another engine, such as NATS JetStream; publishers may go on meanwhile.
+
+    Run it while the old server serves, until it has caught up; then stop that server, run it once more for
+    the rest, and start the new nodes. Ended in the middle, it goes on where it was. Positions change, and
+    with them the epoch: every subscriber is told that the log is another one, and shows it anew.
+    """
+    from steadcast.engines import open_engine, sqlite_path
+    from steadcast.engines.copy import Source
+
+    logs_aside()
+    path = sqlite_path(origin)
+    if not path.exists():
+        leave(Exit.USAGE, f"--from: there is no log {path}")
+    engine = open_engine(target)
+    source = Source(path)
+    note = state or path.with_name(f"{path.name}.migrated")
+    try:
+        added = asyncio.run(_copy(source, engine, note))
+    finally:
+        source.close()
+    typer.echo(f"caught up: {added} events added")
+    tell("stop the old server, run this once more, then start the new nodes")
+
+
+async def _copy(source: Source, engine: Engine, note: Path) -> int:
+    try:
+        progress = _progress(note, source.describe().epoch, await _epoch(engine))
+        added = 0
+        for _ in range(ROUNDS):
+            more = await _round(source, engine, progress, note)
+            added += more
+            if not more:
+                return added
+        leave(Exit.FAILED, "events come faster than they can be copied; run it again when there are fewer")
+    finally:
+        await engine.aclose()
+
+
+async def _epoch(engine: Engine) -> str:
+    """Wait for the target: a first connection takes its time."""
+    from steadcast.errors import EngineUnavailable
+
+    for _ in range(4):
+        try:
+            return (await engine.describe()).epoch
+        except EngineUnavailable:
+            await asyncio.sleep(0.2)
+    return (await engine.describe()).epoch
+
+
+async def _round(source: Source, engine: Engine, progress: Progress, note: Path) -> int:
+    """Copy what there is now; gives how many events were new."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from steadcast.engines.copy import copy_log
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    added = 0
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[tuple[str, str], TaskID] = {}
+        async with aclosing(copy_log(source, engine, progress)) as steps:
+            async for step in steps:
+                key = step.stream, str(step.lane)
+                if key not in tasks:
+                    head = source.describe().streams[step.stream][step.lane].head
+                    tasks[key] = bar.add_task(" ".join(key), total=head)
+                bar.update(tasks[key], completed=step.upto)
+                if step.lost is not None:
+                    tell(f"{step.stream} ({step.lane}): retention took {step.lost[0]} to {step.lost[1]}")
+                added += step.added
+                _note(note, progress)
+    return added
+
+
+def _progress(note: Path, source: str, target: str) -> Progress:
+    """Read how far an earlier run went; a note about other logs counts for nothing."""
+    import msgspec
+
+    from steadcast.engines.copy import Progress
+
+    try:
+        found = msgspec.json.decode(note.read_bytes(), type=Progress)
+    except FileNotFoundError:
+        return Progress(source, target)
+    except (OSError, msgspec.DecodeError) as error:
+        leave(Exit.FAILED, f"{note} can't be read: {error}; give another --state, or remove it")
+    return found if (found.source, found.target) == (source, target) else Progress(source, target)
+
+
+def _note(note: Path, progress: Progress) -> None:
+    import msgspec
+
+    fresh = note.with_name(f"{note.name}.new")
+    fresh.write_bytes(msgspec.json.encode(progress))
+    os.replace(fresh, note)  # noqa: PTH105 - the same call on every system
