@@ -30,9 +30,11 @@ class Told(NamedTuple):
     broken: list[str]
 
 
-async def live(seed: int, jobs: asyncio.Semaphore) -> Told:
-    """Live through one history, in a folder of its own."""
+async def live(seed: int, jobs: asyncio.Semaphore, until: float) -> Told | None:
+    """Live through one history, in a folder of its own; None where the time was over before it began."""
     async with jobs:
+        if time.monotonic() > until:
+            return None
         with tempfile.TemporaryDirectory(prefix="steadcast-faults-", ignore_cleanup_errors=True) as folder:
             history = History(seed, Path(folder))
             try:
@@ -52,10 +54,13 @@ def _tell(history: History, broken: list[str]) -> None:
         print(f"          ** {each}", flush=True)
 
 
-async def live_all(first: int, histories: int, jobs: int) -> list[Told]:
+async def live_all(chosen: argparse.Namespace) -> list[Told]:
     """Live through them, so many at a time."""
-    free = asyncio.Semaphore(jobs)
-    return await asyncio.gather(*(live(seed, free) for seed in range(first, first + histories)))
+    free = asyncio.Semaphore(chosen.jobs)
+    until = time.monotonic() + 60 * (chosen.minutes or float("inf"))
+    seeds = range(chosen.first, chosen.first + chosen.histories)
+    told = await asyncio.gather(*(live(seed, free, until) for seed in seeds))
+    return [each for each in told if each is not None]
 
 
 def main() -> int:
@@ -64,15 +69,16 @@ def main() -> int:
     options.add_argument("--histories", type=int, default=12, help="how many")
     options.add_argument("--first", type=int, default=0, help="the first one's seed")
     options.add_argument("--jobs", type=int, default=3, help="how many at a time")
+    options.add_argument("--minutes", type=float, help="begin none after so long")
     chosen = options.parse_args()
     began = time.monotonic()
-    told = asyncio.run(live_all(chosen.first, chosen.histories, chosen.jobs))
+    told = asyncio.run(live_all(chosen))
     seconds = time.monotonic() - began
     faults = sum((each.faults for each in told), Counter[str]())
     for kind, count in sorted(faults.items(), key=lambda each: -each[1]):
         print(f"{count:10,}  {kind}")
     print(
-        f"histories {chosen.first} to {chosen.first + chosen.histories - 1} in {seconds:.0f} s, "
+        f"histories {chosen.first} to {chosen.first + len(told) - 1} in {seconds:.0f} s, "
         f"{chosen.jobs} at a time: {60 * len(told) / seconds:.1f} a minute"
     )
     broken = [each.seed for each in told if each.broken]
