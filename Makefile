@@ -59,17 +59,17 @@ test-js: setup
 pictures: setup
 	STEADCAST_PICTURES=docs/pictures $(BIN)/pytest -q tests/e2e/test_page.py
 
-# Seeded histories under faults (docs/guarantees.md): `make sim SEEDS=1000000 FIRST=2000`.
+# Seeded histories under faults (docs/guarantees.md): `make sim SEEDS=1000000 FIRST=2000 MINUTES=600`.
 SEEDS ?= 2000
 FIRST ?= 0
 sim: setup
-	@$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)
+	@$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST) $(if $(MINUTES),--minutes $(MINUTES))
 
 # Real processes under real faults: `make soak HISTORIES=300 JOBS=3`.
 HISTORIES ?= 300
 JOBS ?= 3
 soak: setup
-	@$(BIN)/python -m tests.faults --histories $(HISTORIES) --jobs $(JOBS)
+	@$(BIN)/python -m tests.faults --histories $(HISTORIES) --jobs $(JOBS) --first $(FIRST) $(if $(MINUTES),--minutes $(MINUTES))
 	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/cluster/test_cluster.py
 
 # Beside the peers, all in one go (about a quarter of an hour): BENCH_ONLY=fanout,paced measures a part of it.

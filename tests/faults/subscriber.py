@@ -73,8 +73,7 @@ class Store:
     def counted(self) -> None:
         c = self.subscriber.counts
         dropped = c.passed_over + c.duplicates_dropped + c.strays_dropped + c.cut_dropped + c.full_dropped
-        pending = c.received - c.applied - dropped
-        self.put(["buffer", c.received, pending, c.applied, dropped])
+        self.put(["buffer", c.received, self.subscriber._receiver.pending, c.applied, dropped])
 
 
 async def main(url: str, stream: str, path: Path) -> None:
