@@ -36,6 +36,7 @@ from steadcast.masking import Masking
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.socketio.dead import DeadEvents, now_text
+from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.server import own_server
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
@@ -276,6 +277,7 @@ class Steadcast:
             timeouts=self.timeouts,
             authorize=authorize,
             spend=self._spend,
+            fanout=Fanout(self.settings.fanout),
         )
 
     def _context(self) -> Context:
@@ -346,6 +348,7 @@ class Steadcast:
         breaker = self.broadcaster.breaker.state
         return {
             "connections": self.connections.statistics(),
+            "fanout": self.transport.fanout.statistics(list(self.connections), self.settings.flush_window),
             "handlers": self.timeouts.counts.statistics(),
             "emissions": self.transport.emissions_statistics(),
             "broadcaster": self.broadcaster.statistics(),

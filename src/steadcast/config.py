@@ -96,7 +96,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: AtLeast1 = _default(1024 * 1024)
     ack_overdue: Above0 = _default(40.0)
 
+    fanout: Literal["preframed", "stock"] = _default("preframed")
     flush_window: FlushWindow = _default(0.005)
+    websocket_deflate: bool = _default(False)
 
     ping_interval: Above0 = _default(30.0)
     ping_timeout: Above0 = _default(10.0)

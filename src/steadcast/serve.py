@@ -25,6 +25,7 @@ from steadcast.errors import InvalidRequest
 from steadcast.http.patience import patient
 from steadcast.logs import hiding, secrets_of
 from steadcast.socketio.server import MAX_MESSAGE
+from steadcast.socketio.websocket import DirectWebSocket
 
 if TYPE_CHECKING:
     import socket
@@ -140,9 +141,10 @@ def serve(settings: Settings) -> int:
         ssl_certfile=settings.certfile,
         ssl_keyfile=settings.keyfile,
         http=patient(cast.context.counts),
-        ws="websockets-sansio",
+        ws=DirectWebSocket,
         ws_max_size=2 * MAX_MESSAGE,  # what is over the limit is read, and refused in words
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=settings.websocket_deflate,
+        ws_ping_interval=None,  # Engine.IO's own pings see who is gone
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -15,7 +15,9 @@ from steadcast.engines.memory import MemoryEngine
 from steadcast.hub import Hub, Timing
 from steadcast.socketio.codec import JsonPacket
 from steadcast.socketio.connections import ConnectionEventHandler
+from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.transport import Transport
+from steadcast.socketio.websocket import DirectWebSocket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,6 +37,7 @@ class House:
         timing: Timing | None = None,
         timeouts: Timeouts | None = None,
         authorize: Callable[[dict[str, Any], object], None] | None = None,
+        fanout: Fanout | None = None,
         **connections: Any,
     ) -> None:
         self.engine = engine or MemoryEngine(epoch="e1")
@@ -53,6 +56,7 @@ class House:
             begin=self.begin,
             timeouts=timeouts,
             authorize=authorize,
+            fanout=fanout,
         )
         self.url = ""
 
@@ -61,11 +65,19 @@ class House:
 
 
 @asynccontextmanager
-async def listening(house: House) -> AsyncIterator[House]:
-    """Serve a house on a free port."""
+async def listening(
+    house: House, *, ws: Any = DirectWebSocket, deflate: bool = False
+) -> AsyncIterator[House]:
+    """Serve a house on a free port, with uvicorn's WebSockets or ours."""
     app = socketio.ASGIApp(house.sio)
     config = uvicorn.Config(
-        app, port=0, ws="websockets-sansio", log_config=None, lifespan="off", ws_max_size=6_000_000
+        app,
+        port=0,
+        ws=ws,
+        ws_per_message_deflate=deflate,
+        log_config=None,
+        lifespan="off",
+        ws_max_size=6_000_000,
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

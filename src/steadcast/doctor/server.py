@@ -54,11 +54,12 @@ def _nobody(address: Address, why: str) -> Finding:
 
 def _server(address: Address, stats: dict[str, Any]) -> Finding:
     version = stats.get("version")
-    clients = stats.get("connections", {})
     up = age_words(float(stats.get("uptime", 0)))
     told = f"{address.url}: node {stats.get('node')}, steadcast {version}, up {up}"
-    fanout = stats.get("fanout") or (clients.get("fanout") if isinstance(clients, dict) else None)
-    told += f", fan-out {fanout}" if fanout else ""
+    fanout = stats.get("fanout")
+    if isinstance(fanout, dict):
+        counts = f"{fanout.get('preframed')} clients preframed, {fanout.get('stock')} stock"
+        told += f", fan-out {fanout.get('way')} ({counts})"
     if version != __version__:
         return Finding("server", "warning", told, f"this program is {__version__}: update one of them")
     return Finding("server", "ok", told)

@@ -9,6 +9,7 @@ from engineio import packet as engine_packet
 
 from steadcast.core.scopes import ANYBODY, expired
 from steadcast.gate import Gate
+from steadcast.socketio.fanout import Marker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     import socketio
 
     from steadcast.core.scopes import Identity
+    from steadcast.core.session import Session
     from steadcast.errors import SteadcastError
-    from steadcast.hub import Frame
+    from steadcast.hub import Frame, Hub
+    from steadcast.socketio.fanout import Fanout
+    from steadcast.socketio.websocket import DirectWebSocket
+    from steadcast.wire import Ack
 
 NAMESPACE = "/"
 
@@ -30,9 +35,26 @@ def stock_packet(frame: Frame) -> engine_packet.Packet:
 class Client:
     """A connected client; writing never blocks, the ack window bounds what can be queued for it."""
 
+    __slots__ = (
+        "_carrier",
+        "_eio_sid",
+        "_fanout",
+        "_hub",
+        "_opening",
+        "_server",
+        "_spawn",
+        "client_id",
+        "dropped",
+        "gate",
+        "id",
+        "kicked",
+    )
+
     def __init__(
         self,
         server: socketio.AsyncServer,
+        hub: Hub,
+        fanout: Fanout,
         sid: str,
         eio_sid: str,
         *,
@@ -46,19 +68,115 @@ class Client:
         self.dropped = 0
         self.kicked: str | None = None
         self._server = server
+        self._hub = hub
+        self._fanout = fanout
         self._eio_sid = eio_sid
         self._spawn = spawn
         self.gate = Gate(identity)
+        self._carrier: DirectWebSocket | None = None
+        self._opening = False
+
+    # How batches get there
+
+    @property
+    def direct(self) -> bool:
+        """Whether batches are written to its transport directly."""
+        return self._carrier is not None
+
+    def begin(self, session: Session) -> None:
+        """Let a session have batches, behind the answer that was queued just now."""
+        if self._fanout.open_carrier() is None:
+            self._hub.begin(session)  # its batches go through the same queue as the answer
+        else:
+            self._when_sent(lambda carrier: self._begin(session, carrier))
+
+    def _begin(self, session: Session, carrier: DirectWebSocket) -> None:
+        self._go_direct(carrier)
+        self._hub.begin(session)
+
+    def heard(self) -> None:
+        """Go the direct way from now on, if the message that came in says that it is open by now.
+
+        Until all that was queued before is out, nothing is written; the log has it.
+        """
+        if self._carrier is not None or self._opening or not self._hub.sessions(self):
+            return
+        if self._fanout.open_carrier() is not None:
+            self._opening = True
+            self._hub.pause(self)
+            self._when_sent(self._opened)
+
+    def _opened(self, carrier: DirectWebSocket) -> None:
+        self._go_direct(carrier)
+        if not (carrier.paused or carrier.over or self.kicked):
+            self._hub.resume(self)
+
+    def _when_sent(self, then: Callable[[DirectWebSocket], None]) -> None:
+        carrier = self._fanout.open_carrier()
+        socket = self._socket()
+        if socket is not None and carrier is not None:
+            loop = asyncio.get_running_loop()
+            socket.queue.put_nowait(Marker(lambda: loop.call_soon(then, carrier)))
+
+    def _go_direct(self, carrier: DirectWebSocket) -> None:
+        if self._carrier is None and self._socket() is not None:
+            self._carrier = carrier
+            self._hub.reroute(self, self._fanout.way_of(carrier), self._gated(carrier.open(self)))
+
+    def paused(self) -> None:
+        """Write nothing more for now: the transport is full, or ends."""
+        self._fanout.counts.pauses += 1
+        self._hub.pause(self)
+
+    def resumed(self) -> None:
+        """Go on where the transport stopped."""
+        if self.kicked is None:
+            self._hub.resume(self)
+
+    def acked(self, ack: Ack) -> bool:
+        """Take an ack for a stream that it follows."""
+        if ack.stream not in self._hub.sessions(self):
+            return False
+        self._hub.take_ack(self, ack)
+        return True
+
+    def gone(self) -> None:
+        """Let go of the transport: the connection is over."""
+        if self._carrier is not None:
+            self._carrier.leave(self)
+            self._carrier = None
 
     def write(self, frame: Frame) -> None:
         """Queue a batch; it is dropped, counted, where the connection is closing or its token has expired."""
         if self.gate.shut:
             self.kick(expired())
-        socket = self._server.eio.sockets.get(self._eio_sid)
-        if self.kicked is not None or socket is None or socket.closed or socket.closing:
+        socket = self._socket()
+        if self.kicked is not None or socket is None:
             self.dropped += 1
-            return
-        socket.queue.put_nowait(frame.form(stock_packet))
+        else:
+            socket.queue.put_nowait(frame.form(stock_packet))
+
+    def _gated(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Ask for the token before each write, where it is one that expires."""
+        if self.gate.identity.expires is None:
+            return write
+
+        def asked(data: bytes) -> None:
+            if self.gate.shut:
+                self.kick(expired())
+            if self.kicked is None:
+                write(data)
+            else:
+                self.dropped += 1
+
+        return asked
+
+    def _socket(self) -> Any:
+        """Give the Engine.IO socket, or None where it is closed or closing."""
+        socket = self._server.eio.sockets.get(self._eio_sid)
+        return None if socket is None or socket.closed or socket.closing else socket
+
+    # Everything else
 
     @property
     def address(self) -> str | None:
@@ -68,8 +186,7 @@ class Client:
 
     async def send(self, event: str, payload: object) -> bool:
         """Send an event to this client; False where its connection is gone."""
-        socket = self._server.eio.sockets.get(self._eio_sid)
-        if socket is None or socket.closed or socket.closing:
+        if self._socket() is None:
             return False
         packet = self._server.packet_class(2, data=[event, payload], namespace=NAMESPACE)
         await self._server._send_packet(self._eio_sid, packet)  # noqa: SLF001 - the library's own way to one client
@@ -79,6 +196,7 @@ class Client:
         """Tell the client why and disconnect it; once."""
         if self.kicked is None:
             self.kicked = error.code
+            self._hub.pause(self)  # nothing is written behind the reason
             self._spawn(self._leave(error))
 
     async def _leave(self, error: SteadcastError) -> None:
@@ -88,13 +206,16 @@ class Client:
 
     async def hang_up(self, patience: float = 2.0) -> None:
         """Close the connection below as well, after `patience` seconds whether it drained or not."""
+        carrier = self._carrier
         socket = self._server.eio.sockets.get(self._eio_sid)
         if socket is None:
             return
         try:
             await asyncio.wait_for(socket.close(), patience)
         except TimeoutError:
-            # A stopped client never drains its queue: what is in it would be kept for nothing.
+            # A stopped client never drains what is buffered: it would be kept for nothing.
+            if carrier is not None:
+                carrier.abort()
             self.dropped += socket.queue.qsize()
             while not socket.queue.empty():
                 socket.queue.get_nowait()

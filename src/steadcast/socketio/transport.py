@@ -22,6 +22,7 @@ from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, RateLimit
 from steadcast.incoming import parse_publish
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
+from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.timeouts import OTHERS, Timeouts
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Transport:
         timeouts: Timeouts | None = None,
         authorize: Authorize | None = None,
         spend: Callable[[Client, int], Awaitable[None]] | None = None,
+        fanout: Fanout | None = None,
     ) -> None:
         """Attach.
 
@@ -68,6 +70,7 @@ class Transport:
         `NotAllowed`; `spend` counts a client's publishes, and raises `RateLimited`.
         """
         self.timeouts = timeouts or Timeouts()
+        self.fanout = fanout or Fanout()
         self.draining = False
         self._server = server
         self._hub = hub
@@ -188,7 +191,16 @@ class Transport:
         client_id = told.get("id") if isinstance(told, dict) else None
         if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:  # noqa: PLR2004 - a bound for a foreign text
             client_id = None
-        client = Client(self._server, sid, eio_sid, client_id=client_id, spawn=self.spawn, identity=identity)
+        client = Client(
+            self._server,
+            self._hub,
+            self.fanout,
+            sid,
+            eio_sid,
+            client_id=client_id,
+            spawn=self.spawn,
+            identity=identity,
+        )
         self._hub.enter(client)
         self._connections.connected(client)
         client.gate.watch(client.kick)
@@ -219,6 +231,7 @@ class Transport:
         if client is not None:
             client.gate.close()
             self._hub.leave(client)
+            client.gone()
 
     # Events
 
@@ -283,6 +296,7 @@ class Transport:
         ours = self._handlers.get(event)
         if ours is None or self._is_the_applications(event, payload):
             return await self._run_app(client, event, namespace, client.id, args), None
+        client.heard()
         try:
             return await self.timeouts.run_own(event, _as_coroutine(ours(client, payload)))
         except SteadcastError as error:
@@ -339,7 +353,7 @@ class Transport:
         client.gate.check(Scope.SUBSCRIBE, request.stream)
         answers, session = await self._hub.subscribe(client, request)
         self._connections.subscribed(client)
-        return wire.answer_wire(answers), lambda: self._hub.begin(session)
+        return wire.answer_wire(answers), lambda: client.begin(session)
 
     async def _on_unsubscribe(self, client: Client, payload: Any) -> Answer:
         self._hub.unsubscribe(client, wire.parse_unsubscribe(payload))

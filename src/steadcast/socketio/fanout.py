@@ -1,0 +1,163 @@
+"""How batches reach Socket.IO clients: framed once for all of them, or through each one's queue.
+
+The direct way writes WebSocket frames to each client's transport: one write for each client and flush, of the
+same bytes for all. It is open to clients on a `DirectWebSocket`, once all that was queued for them before is
+out. Everybody else, on polling, before an upgrade, or under another server, goes the stock way: the frame is
+queued with Engine.IO, as one packet that all share.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import msgspec
+from engineio import packet as engine_packet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from steadcast.hub import Frame
+    from steadcast.socketio.client import Client
+    from steadcast.socketio.websocket import DirectWebSocket
+    from steadcast.wire import Ack
+
+WINDOW_BITS: Final = 12
+MEMORY_LEVEL: Final = 5
+"""zlib's measures for permessage-deflate, as uvicorn has them: little memory for each client."""
+
+CARRIER: Final[ContextVar[DirectWebSocket | None]] = ContextVar("steadcast_carrier", default=None)
+"""The WebSocket that carries what is being handled; None on polling and under another server."""
+
+WayName = Literal["preframed", "stock"]
+
+TEXT: Final = 0x81
+"""A WebSocket frame's first byte: a text message that is whole (RFC 6455, section 5.2)."""
+COMPRESSED: Final = 0xC1
+"""The same, with the bit that permessage-deflate sets (RFC 7692, section 6)."""
+SYNC_TAIL: Final = b"\x00\x00\xff\xff"
+"""What a sync flush ends with, and what a compressed message goes without (RFC 7692, section 7.2.1)."""
+
+
+class Reader(Protocol):
+    """Who wants to know what happens to a WebSocket that it writes to."""
+
+    def paused(self) -> None:
+        """Its transport takes no more for now, or never again; may come in the middle of a write."""
+        ...
+
+    def resumed(self) -> None:
+        """Its transport takes bytes again."""
+        ...
+
+    def acked(self, ack: Ack) -> bool:
+        """Take an `ack`; False leaves it to whoever handles all the other events."""
+        ...
+
+
+class FanoutCounts(msgspec.Struct):
+    """What was written directly: flushes and pages, the writes and bytes that they came to, and pauses.
+
+    `late` counts writes to transports that were closed already.
+    """
+
+    flushes: int = 0
+    writes: int = 0
+    bytes: int = 0
+    pauses: int = 0
+    late: int = 0
+
+
+def text_frame(frame: Frame) -> bytes:
+    """Make the WebSocket frame of a batch: Engine.IO's message, Socket.IO's event, the JSON as it is."""
+    return _framed(TEXT, b'42["batch",%b]' % frame.payload)
+
+
+def deflated_frame(frame: Frame) -> bytes:
+    """Make the same, compressed by itself: no context is taken over, so every client can read it."""
+    compress = zlib.compressobj(wbits=-WINDOW_BITS, memLevel=MEMORY_LEVEL)
+    body = compress.compress(b'42["batch",%b]' % frame.payload) + compress.flush(zlib.Z_SYNC_FLUSH)
+    return _framed(COMPRESSED, body.removesuffix(SYNC_TAIL))
+
+
+def _framed(first: int, body: bytes) -> bytes:
+    """Put the header in front: a server's frames aren't masked (RFC 6455, section 5.1)."""
+    size = len(body)
+    if size < 126:  # noqa: PLR2004 - RFC 6455's own numbers: up to 125 the length stands in the second byte
+        return b"%c%c%b" % (first, size, body)
+    if size < 1 << 16:
+        return b"%c\x7e%b%b" % (first, size.to_bytes(2), body)
+    return b"%c\x7f%b%b" % (first, size.to_bytes(8), body)
+
+
+class Preframed:
+    """The direct way: the same bytes to every transport."""
+
+    def __init__(self, make: Callable[[Frame], bytes], counts: FanoutCounts) -> None:
+        """Write what `make` makes of a frame."""
+        self._make = make
+        self._counts = counts
+
+    def write(self, frame: Frame, targets: Sequence[Callable[[bytes], None]]) -> None:
+        """Write a batch to each transport; one that is gone is counted."""
+        data = frame.form(self._make)
+        counts = self._counts
+        for write in targets:
+            try:
+                write(data)
+            except RuntimeError:
+                counts.late += 1  # closed in this very step: its session ends with the next
+        counts.flushes += 1
+        counts.writes += len(targets)
+        counts.bytes += len(data) * len(targets)
+
+
+class Fanout:
+    """Both ways, and which one a client goes."""
+
+    def __init__(self, way: WayName = "preframed") -> None:
+        """Go the direct way wherever it is open, unless `way` says that nobody does."""
+        self.way: WayName = way
+        self.counts = FanoutCounts()
+        self.plain = Preframed(text_frame, self.counts)
+        self.deflated = Preframed(deflated_frame, self.counts)
+
+    def open_carrier(self) -> DirectWebSocket | None:
+        """Give the WebSocket that carries what is being handled, where the direct way is open on it."""
+        carrier = CARRIER.get()
+        return None if carrier is None or carrier.over or self.way == "stock" else carrier
+
+    def way_of(self, carrier: DirectWebSocket) -> Preframed:
+        """Give the way for a WebSocket: as its client agreed to read it."""
+        return self.deflated if carrier.deflates else self.plain
+
+    def statistics(self, clients: Sequence[Client], window: float) -> dict[str, Any]:
+        """Tell which way is in use by how many, and what was written directly; `window` is in seconds."""
+        direct = sum(client.direct for client in clients)
+        return {
+            "way": self.way,
+            "preframed": direct,
+            "stock": len(clients) - direct,
+            "window": window,
+            **msgspec.structs.asdict(self.counts),
+        }
+
+
+class Marker(engine_packet.Packet):  # type: ignore[misc]
+    """An Engine.IO packet without meaning, which says when all that was queued before it is written.
+
+    The queue's writer encodes a packet when the one before is with the transport.
+    """
+
+    def __init__(self, passed: Callable[[], object]) -> None:
+        """Call `passed` once."""
+        super().__init__(engine_packet.NOOP)
+        self._passed: Callable[[], object] | None = passed
+
+    def encode(self, b64: bool = False) -> Any:
+        """Give Engine.IO's no-operation."""
+        passed, self._passed = self._passed, None
+        if passed is not None:
+            passed()
+        return super().encode(b64)

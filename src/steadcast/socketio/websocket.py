@@ -1,0 +1,170 @@
+"""A WebSocket whose transport can be written to directly: give this class to uvicorn as `ws=`.
+
+uvicorn's own class stays in charge of the handshake, of everything that comes in and of what Socket.IO sends.
+Beside it, whole frames may be written to the transport, between uvicorn's own. The frames of batches are made
+once for a whole group (`fanout.py`), so nothing of this connection's is needed to write them: that holds
+without permessage-deflate, and with it as long as no context is taken over from one message to the next
+(RFC 7692, section 7.1.1), which is why it is refused here.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.server import ServerProtocol
+
+from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, WINDOW_BITS, Reader
+from steadcast.wire import Ack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uvicorn._types import ASGISendEvent
+    from websockets.frames import Frame
+
+log = structlog.get_logger("steadcast.socketio")
+
+SEND_BUFFER: Final = 64 * 1024
+"""What the kernel is asked to buffer for a client; Linux doubles it (socket(7)). Its own choice grows to
+megabytes, behind which a client that stands still isn't seen."""
+ACK: Final = b'42["ack",'
+"""How an `ack` begins: Engine.IO's message, Socket.IO's event, and no acknowledgement asked for."""
+
+_decode_ack = msgspec.json.Decoder(tuple[str, Ack]).decode
+
+
+def _ack_of(text: bytes) -> Ack | None:
+    """Give the ack that a message is; None where another part has to say what is wrong with it."""
+    try:
+        return _decode_ack(memoryview(text)[2:])[1]
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+
+
+class DirectWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, with a door to its transport."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Begin as uvicorn's does."""
+        super().__init__(*args, **kwargs)
+        self._reader: Reader | None = None
+        self.paused = False
+        self.over = False
+        if self.config.ws_per_message_deflate:
+            self.conn = ServerProtocol(
+                extensions=[_deflate()], max_size=self.config.ws_max_size, logger=self.logger
+            )
+
+    # The door
+
+    @property
+    def deflates(self) -> bool:
+        """Whether the client agreed to permessage-deflate."""
+        return bool(self.conn.extensions)
+
+    def open(self, reader: Reader) -> Callable[[bytes], None]:
+        """Let frames be written to the transport, and tell `reader` of pauses and acks; gives the writing.
+
+        What is written must be whole frames. It may raise RuntimeError once the transport is closed.
+        """
+        self._reader = reader
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if self.paused or self.over:
+            reader.paused()
+        write: Callable[[bytes], None] = self.transport.write
+        return write
+
+    def leave(self, reader: Reader) -> None:
+        """Tell this reader nothing any more."""
+        if self._reader is reader:
+            self._reader = None
+
+    def abort(self) -> None:
+        """Drop the connection, with what is buffered for it."""
+        self._end()
+        self.transport.abort()
+
+    def _end(self) -> None:
+        """Let nobody write behind a close frame (RFC 6455, section 5.5.1)."""
+        if not self.over:
+            self.over = True
+            if self._reader is not None:
+                self._reader.paused()
+
+    # What uvicorn and the transport call
+
+    async def run_asgi(self) -> None:
+        """Serve; whoever handles what comes in finds this WebSocket in `CARRIER`."""
+        CARRIER.set(self)
+        await super().run_asgi()
+
+    def pause_writing(self) -> None:
+        """Note that the transport is full; may be called in the middle of a write."""
+        super().pause_writing()
+        self.paused = True
+        if self._reader is not None:
+            self._reader.paused()
+
+    def resume_writing(self) -> None:
+        """Note that the transport takes bytes again."""
+        super().resume_writing()
+        self.paused = False
+        if self._reader is not None and not self.over:
+            self._reader.resumed()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand an `ack` to the reader at once: many come, and they ask for no answer."""
+        if self._reader is not None and len(self.frames) == 1 and self.frames[0].startswith(ACK):
+            ack = _ack_of(self.frames[0])
+            if ack is not None and self._reader.acked(ack):
+                self.frames = []
+                return
+        super().send_receive_event_to_app()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what the application sends; behind its close nothing is written."""
+        if message["type"] == "websocket.close":
+            self._end()
+        await super().send(message)
+
+    def shutdown(self) -> None:
+        """Close, since the server ends."""
+        self._end()
+        super().shutdown()
+
+    def handle_close(self, event: Frame) -> None:
+        """Close, since the client does."""
+        self._end()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        """Close, since what came in is no WebSocket."""
+        self._end()
+        super().handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        """Close, since the client doesn't answer."""
+        self._end()
+        super().keepalive_timeout()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; nobody writes to a transport that is gone."""
+        self._end()
+        super().connection_lost(exc)
+
+
+def _deflate() -> ServerPerMessageDeflateFactory:
+    return ServerPerMessageDeflateFactory(
+        server_no_context_takeover=True,
+        client_no_context_takeover=True,
+        server_max_window_bits=WINDOW_BITS,
+        client_max_window_bits=WINDOW_BITS,
+        compress_settings={"memLevel": MEMORY_LEVEL},
+    )
