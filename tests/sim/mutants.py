@@ -89,8 +89,8 @@ MUTANTS = {
     # The hub
     "a page is written after its reader has joined": Mutant(
         "steadcast.hub.replay",
-        "flow.session.owner.write(frame)",
-        "asyncio.get_running_loop().call_later(0.002, flow.session.owner.write, frame)",
+        "way.write(frame, (target,))",
+        "asyncio.get_running_loop().call_later(0.002, way.write, frame, (target,))",
     ),
     "a hole in the watch is not noticed": Mutant(
         "steadcast.hub.live", " or batch.after > group.position:", ":"
