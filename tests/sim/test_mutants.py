@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,13 @@ def test_a_mutant_is_caught_by_a_seed_that_is_told_as_a_story(
     print(said)
     assert said.startswith("exit 1\n"), said
     assert re.search(r"^ +[\d.]+  \*\* (P\d|raised): ", story_in(said), re.MULTILINE), said
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_what_a_mutant_makes_wrong_stands_in_its_module_once(name: str) -> None:
+    spec = find_spec(MUTANTS[name].module)
+    assert spec is not None
+    assert Path(str(spec.origin)).read_text("utf-8").count(MUTANTS[name].right) == 1
 
 
 def test_there_is_a_mutant_in_every_room_that_delivers() -> None:
