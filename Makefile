@@ -57,7 +57,7 @@ test-js: setup
 
 # The pictures in docs/, made by the browser tests.
 pictures: setup
-	STEADCAST_PICTURES=docs/pictures $(BIN)/pytest -q tests/e2e/test_page.py
+	STEADCAST_PICTURES=docs/pictures $(BIN)/pytest -q $(wildcard tests/e2e/test_page*.py)
 
 # Seeded histories under faults (docs/guarantees.md): `make sim SEEDS=1000000 FIRST=2000 MINUTES=600`.
 SEEDS ?= 2000

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from tests.support.pages import check_accessible, check_sizes, picture, viewed
+from tests.support.pages import check_accessible, check_sizes, viewed
 from tests.support.recorded import play
 from tests.support.server import Server
 
@@ -72,16 +72,14 @@ async def test_the_recorded_sessions_are_listed_with_their_states_and_one_is_loo
         await page.set_viewport_size({"width": 375, "height": 760})
         await page.get_by_role("button", name="Back to all sessions").click()
         await expect(page.get_by_test_id("session").first).to_be_visible()
-        await page.screenshot(path=picture(tmp_path, "sessions_narrow"))
         await page.go_back()
         await expect(page.get_by_test_id("session-detail")).to_be_visible()
 
 
-async def test_states_follow_what_comes(server: Server, tmp_path: Path) -> None:
+async def test_states_follow_what_comes(server: Server) -> None:
     async with viewed(server, "?view=sessions") as page:
         await expect(page.get_by_test_id("no-sessions")).to_contain_text("steadcast hooks install")
         await check_accessible(page)
-        await page.screenshot(path=picture(tmp_path, "sessions_empty"))
         await asyncio.to_thread(play, server, until=41.0)
         asks = page.locator('[data-testid="session"][data-state="waiting"]')
         await expect(asks).to_contain_text("git push origin fix/theme-choice")

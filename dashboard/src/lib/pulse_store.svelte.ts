@@ -2,8 +2,8 @@
 
 import type { Lane } from "@steadcast/client";
 import type { Page, SeenEvent } from "./contract.js";
+import { type History, readLast } from "./log_tail.js";
 import { Pulse } from "./pulse.js";
-import { type History, readLast } from "./sessions_history.js";
 
 /** So many events of each lane are read for the first picture. */
 const LAST: { readonly [lane in Lane]: number } = { normal: 2_048, critical: 256 };

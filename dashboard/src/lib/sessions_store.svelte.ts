@@ -2,8 +2,8 @@
 
 import type { Lane } from "@steadcast/client";
 import type { Loss, Page, SeenEvent } from "./contract.js";
+import { type History, readLast } from "./log_tail.js";
 import { type Session, Sessions } from "./sessions.js";
-import { type History, readLast } from "./sessions_history.js";
 import { soon } from "./soon.js";
 
 /** The stream that coding agents' hooks go to. */
