@@ -74,7 +74,8 @@ def _first_line(*command: str) -> str:
 def measure(chosen: set[str], size: Scale) -> dict[str, Any]:
     """Run the benches, and give the results as they are written."""
     since = time.monotonic()
-    BUILD.mkdir(exist_ok=True)
+    shutil.rmtree(BUILD, ignore_errors=True)  # what a run that was killed left
+    BUILD.mkdir()
     build(BUILD)
     todo = plan.steps(servers.available(BUILD), BUILD, size, chosen)
 
