@@ -15,7 +15,7 @@ from tests.sim.world import KINDS, plan_of
 SEEDS = 2_000
 _DIGESTS = """
 import structlog
-from tests.sim.__main__ import quiet
+from tests.sim.run import quiet
 from tests.sim.world import plan_of, play
 quiet()
 for seed in (7, 8, 9):
