@@ -1,0 +1,108 @@
+"""What stands in deploy/: each file is read, and names only metrics and settings that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from steadcast.config import FIELDS, Settings
+from steadcast.engines.jetstream_url import parse_url
+from tests.engine_backends import nats_url
+from tests.support.server import Server, event
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+METRIC = re.compile(r"\bsteadcast_[a-z_]+")
+AFTER_A_FIRST_TIME = {"steadcast_watch_restarts_total"}
+"""Counters that are there once they counted; the hub's own source has them."""
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Give the names that a node on JetStream tells Prometheus."""
+    with Server(tmp_path_factory.mktemp("server"), engine=nats_url()) as server:
+        assert server.publish("orders", event(1), event(1)).status_code == 200
+        return set(re.findall(r"^(steadcast_\w+)", server.get("/metrics").text, re.MULTILINE))
+
+
+def expressions(name: str) -> list[str]:
+    if name == "alerts.yaml":
+        groups: Any = yaml.safe_load((DEPLOY / name).read_text())["groups"]
+        return [rule["expr"] for group in groups for rule in group["rules"]]
+    board: Any = json.loads((DEPLOY / name).read_text())
+    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "grafana.json"])
+def test_boards_and_alerts_ask_for_metrics_that_there_are(name: str, metrics: set[str]) -> None:
+    asked = {metric for expression in expressions(name) for metric in METRIC.findall(expression)}
+    assert len(asked) > 5
+    assert asked - metrics - AFTER_A_FIRST_TIME == set()
+    hub = "".join(path.read_text() for path in (DEPLOY.parent / "src/steadcast/hub").glob("*.py"))
+    for counter in AFTER_A_FIRST_TIME:
+        assert f'counts["{counter.removeprefix("steadcast_").removesuffix("_total")}"]' in hub
+
+
+def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:
+    for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            assert rule["labels"]["severity"] in {"page", "ticket"}
+            assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_the_compose_file_has_three_servers_and_nodes_that_name_them() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = compose["services"]
+    nats = {name for name, each in services.items() if "nats" in each.get("image", "")}
+    nodes = [each for each in services.values() if "build" in each]
+    assert len(nats) == 3
+    assert len(nodes) == 2
+    for node in nodes:
+        options = parse_url(node["environment"]["STEADCAST_ENGINE"])
+        assert {server.split("//")[1].split(":")[0] for server in options.servers} == nats
+        assert (options.replicas, options.sync) == (3, "always")
+        assert node["read_only"] is True
+        assert (DEPLOY / node["build"]["context"] / node["build"]["dockerfile"]).exists()
+    assert (DEPLOY / compose["configs"]["nats"]["file"]).exists()
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "Dockerfile", "steadcast.service"])
+def test_settings_that_are_named_are_settings(name: str) -> None:
+    fields = {f"STEADCAST_{field.upper()}" for field in FIELDS} | {"STEADCAST_SPOOL"}
+    assert set(re.findall(r"STEADCAST_[A-Z_]+", (DEPLOY / name).read_text())) <= fields
+
+
+def test_the_image_runs_without_rights_and_what_it_needs_to_write_is_a_volume() -> None:
+    steps = re.split(r"(?<!\\)\n", (DEPLOY / "Dockerfile").read_text())
+    last = max(index for index, step in enumerate(steps) if step.startswith("FROM "))
+    final = [step.split(maxsplit=1) for step in steps[last:] if step and not step.startswith("#")]
+    named: dict[str, str] = dict(final)
+    assert named["USER"] == "10001"
+    assert json.loads(named["VOLUME"]) == ["/data", "/tmp"]  # noqa: S108 - a volume of the image
+    assert json.loads(named["ENTRYPOINT"])[:2] == ["steadcast", "serve"]
+    froms = [step for step in steps if step.startswith("FROM ")]
+    assert all(re.match(r"FROM [\w./-]+:[\w.-]+", step) for step in froms), "images are pinned"
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (DEPLOY / "steadcast.service").read_text()
+    found = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert found["DynamicUser"] == "yes"
+    assert int(found["TimeoutStopSec"]) > Settings().drain_limit
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        return  # only Linux with systemd has it; the settings above are checked everywhere
+    (tmp_path / "steadcast.service").write_text(
+        unit.replace("/opt/steadcast/bin/steadcast serve", shutil.which("true") or "/bin/true")
+    )
+    done = subprocess.run(
+        [verify, "verify", "--man=no", tmp_path / "steadcast.service"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert "steadcast.service" not in done.stderr, done.stderr
