@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+ZIG_VERSION := 0.17.1
 BIN := .venv/bin
 STATIC := src/steadcast/http/static/index.html
 WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts dashboard/svelte.config.js \
@@ -16,7 +17,7 @@ test: setup check test-js test-python
 
 setup: .venv/.ready-dev $(STATIC)
 
-# The server alone needs no development tools; `make test` adds them.
+# The server alone needs no development tools; `make test` adds them (a C compiler too, where there is none).
 .venv/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=…)"; exit 1; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
@@ -25,6 +26,7 @@ setup: .venv/.ready-dev $(STATIC)
 
 .venv/.ready-dev: .venv/.ready
 	$(BIN)/uv sync --frozen --inexact --quiet
+	@command -v cc >/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python ziglang==$(ZIG_VERSION)
 	@touch $@
 
 # Where there is no Node, the one from PyPI is put beside Python.

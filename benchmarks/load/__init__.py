@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
@@ -22,10 +24,15 @@ class Failed(Exception):
 
 
 def build(folder: Path) -> None:
-    """Build `load` and `raw` into `folder` with the system's cc; raises CalledProcessError."""
+    """Build `load` and `raw` into `folder`; raises CalledProcessError."""
     parts = sorted(path for path in HERE.glob("*.c") if path.name != "raw.c")
     for name, sources in {"load": parts, "raw": [HERE / "raw.c"]}.items():
-        subprocess.run(["cc", *FLAGS, "-o", folder / name, *sources], check=True)
+        subprocess.run([*_compiler(), *FLAGS, "-o", folder / name, *sources], check=True)
+
+
+def _compiler() -> list[str]:
+    """Give the system's compiler, else the one that `make setup` took from PyPI for want of it."""
+    return ["cc"] if shutil.which("cc") else [sys.executable, "-m", "ziglang", "cc"]
 
 
 class Load:
