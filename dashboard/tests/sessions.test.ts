@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { SeenEvent } from "../src/lib/contract.js";
-import { Sessions, secondsOf, stateOf, treeOf } from "../src/lib/sessions.js";
+import { Sessions } from "../src/lib/sessions.js";
+import { secondsOf, stateOf, treeOf } from "../src/lib/sessions_state.js";
 import { one } from "./events.js";
 
 const START = Date.UTC(2026, 0, 1);

@@ -82,7 +82,6 @@ export interface Waiting {
 }
 
 export type Phase = "idle" | "working" | "done" | "failed" | "ended";
-export type SessionState = Phase | "waiting" | "stuck";
 
 export interface Session {
   readonly id: string;
@@ -482,44 +481,4 @@ function insert<T>(list: T[], item: T, at: (item: T) => number): void {
   let index = list.length;
   while (index > 0 && at(list[index - 1] as T) > at(item)) index -= 1;
   list.splice(index, 0, item);
-}
-
-/** Minutes without an event after which a session that works is called stuck. */
-export const STUCK_AFTER = 5;
-
-/** How a session is, at `now` (milliseconds of Unix time). */
-export function stateOf(session: Session, now: number, stuckAfter = STUCK_AFTER): SessionState {
-  if (session.phase === "ended") return "ended";
-  if (session.waiting) return "waiting";
-  const silent = now - session.last >= stuckAfter * 60_000;
-  return session.phase === "working" && silent ? "stuck" : session.phase;
-}
-
-/** Seconds from its first event to its last, or to `now` while it works or waits. */
-export function secondsOf(session: Session, now: number, state: SessionState): number {
-  const open = state === "working" || state === "waiting";
-  return Math.max(0, (open ? Math.max(now, session.last) : session.last) - session.start) / 1_000;
-}
-
-export interface TreeNode {
-  readonly agent: Agent;
-  readonly depth: number;
-}
-
-/** The agents as a tree, each below who called it, in the order of their beginnings. */
-export function treeOf(session: Session): TreeNode[] {
-  const agents = [...session.agents.values()].sort((a, b) => a.start - b.start);
-  const rows: TreeNode[] = [];
-  const done = new Set<Agent>();
-  const walk = (agent: Agent, depth: number) => {
-    if (done.has(agent)) return;
-    done.add(agent);
-    rows.push({ agent, depth });
-    for (const child of agents)
-      if (child.parent === agent.id && child !== agent) walk(child, depth + 1);
-  };
-  for (const agent of agents) if (agent.parent === null) walk(agent, 0);
-  // Whose caller isn't known here.
-  for (const agent of agents) walk(agent, rows.length > 0 ? 1 : 0);
-  return rows;
 }

@@ -1,7 +1,7 @@
 /** Agents as swimlanes over time: what stands where, for a width in pixels. Pure. */
 
 import type { Call, Mark, Session } from "./sessions.js";
-import { type TreeNode, treeOf } from "./sessions.js";
+import { type TreeNode, treeOf } from "./sessions_state.js";
 
 /** Milliseconds of Unix time. */
 export interface Range {

@@ -1,7 +1,8 @@
 /** Sessions in words and tones. Pure. */
 
 import { clock } from "./format.js";
-import type { Call, Session, SessionState } from "./sessions.js";
+import type { Call, Session } from "./sessions.js";
+import type { SessionState } from "./sessions_state.js";
 
 export type Tone = "good" | "info" | "warn" | "bad" | "muted";
 
