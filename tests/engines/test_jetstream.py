@@ -313,6 +313,20 @@ async def test_a_log_that_was_made_anew_has_another_epoch(own: Nodes, server: Na
     assert not (await engine.append("s", [event(1)]))[0].duplicate
 
 
+async def test_a_log_whose_epoch_was_taken_away_gets_a_new_one_and_keeps_its_events(nodes: Nodes) -> None:
+    """As a restored backup does, by hand."""
+    engine = nodes.open()
+    [receipt] = await engine.append("s", [event(1)])
+    await engine.aclose()
+    subject = Subjects(nodes.name).epoch
+    await nodes.api(f"STREAM.PURGE.{nodes.name}", f'{{"filter": "{subject}"}}'.encode())
+    again = nodes.open()
+    described = await again.describe()
+    assert described.epoch != receipt.position.epoch
+    assert described.streams["s"][NORMAL].head == receipt.position.offset
+    assert (await again.append("s", [event(1)]))[0].duplicate
+
+
 async def test_a_consumer_that_is_gone_is_made_anew_and_nothing_is_missed(nodes: Nodes) -> None:
     engine = nodes.open()
     await engine.describe()
