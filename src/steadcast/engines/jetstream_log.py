@@ -10,7 +10,7 @@ import json
 import random
 import secrets
 from contextlib import suppress
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -129,6 +129,9 @@ class Log:
             async with asyncio.timeout(CATCH_UP_LIMIT):
                 await reached
         except TimeoutError as error:
+            # Who gave up would otherwise stay in the heap for as long as the log stands still.
+            self._waiting = [waiter for waiter in self._waiting if not waiter[2].done()]
+            heapify(self._waiting)
             raise away("this node lags behind the log") from error
 
     async def barrier(self) -> None:
