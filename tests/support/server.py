@@ -46,7 +46,8 @@ class Server:
         self.port = port or free_port()
         self.engine = engine or f"sqlite:///{folder / 'steadcast.db'}"
         self.folder = folder
-        self.env = {**os.environ, "STEADCAST_SPOOL": str(folder / "spool"), **env}
+        own = {"STEADCAST_SPOOL": str(folder / "spool"), "STEADCAST_NODE": "node-1"}
+        self.env = {**os.environ, **own, **env}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
