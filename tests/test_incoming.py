@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from steadcast.core.dedup import fingerprints
 from steadcast.errors import InvalidEvent, InvalidRequest, SteadcastError, TooLarge
-from steadcast.event import Event
 from steadcast.incoming import parse_publish, read_cloudevents
 from steadcast.wire import MAX_BATCH_EVENTS, MAX_DEPTH, MAX_EVENT_BYTES, check_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from steadcast.event import Event
 
 NOW = "2026-01-31T12:00:00Z"
 PLAIN = {"id": "1", "source": "/s", "type": "t"}
@@ -52,7 +57,7 @@ plain_events = st.fixed_dictionaries(
 anything = st.lists(plain_events | st.just(PLAIN) | values, max_size=4)
 
 
-def taken(events: list[Event]) -> list[tuple[Any, ...]]:
+def taken(events: Sequence[Event]) -> list[tuple[Any, ...]]:
     return [
         (
             e.id,
@@ -100,11 +105,26 @@ def test_a_publish_is_taken_or_refused_exactly_as_the_careful_way_does(raw: list
     assert in_one_go(raw) == carefully(raw)
 
 
-@given(anything)
-def test_a_batch_that_is_read_in_one_go_is_what_the_careful_way_takes(raw: list[Any]) -> None:
-    read = read_cloudevents(json.dumps(raw).encode(), batched=True, now=NOW)
+@given(anything, st.booleans())
+@example([PLAIN | {"id": "a\x7f"}], False)
+@example([PLAIN | {"subject": "\u0085"}], False)
+def test_a_batch_that_is_read_in_one_go_is_what_the_careful_way_takes(
+    raw: list[Any], ascii_only: bool
+) -> None:
+    body = json.dumps(raw, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    read = read_cloudevents(body, batched=True, now=NOW)
     if read is not None:
         assert (taken(read[0]), read[1]) == (carefully(raw), 0)
+
+
+@given(anything)
+@example(
+    [PLAIN | {"data": {"b": 1e16, "a": [-0.0, 2**64, None]}}, PLAIN | {"subject": "s", "data": "\u2028"}]
+)
+def test_what_is_read_in_one_go_has_the_fingerprints_of_its_events(raw: list[Any]) -> None:
+    read = read_cloudevents(json.dumps(raw).encode(), batched=True, now=NOW)
+    if read is not None:
+        assert read[0].fingerprints == fingerprints(list(read[0]))
 
 
 @pytest.mark.parametrize("batched", [True, False])

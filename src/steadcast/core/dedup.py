@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from steadcast.event import Event
 
-    from steadcast.event import Event
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _DIGEST: Final = 16
 FINGERPRINT_BYTES: Final = _DIGEST
@@ -58,12 +58,36 @@ def fingerprint(event: Event) -> bytes:
     return blake2b(_sorted.encode((event.type, event.subject, data))).digest()[:_DIGEST]
 
 
-def fingerprints(events: Sequence[Event]) -> list[bytes]:
+def fingerprints(events: Sequence[Event]) -> Sequence[bytes]:
     """Give the fingerprint of each event: in one go, which costs a third less."""
+    if isinstance(events, Fingerprinted):
+        return events.fingerprints
     try:
         values = _value(_encode([event.data for event in events]))
     except msgspec.DecodeError:
         return [fingerprint(event) for event in events]
-    named = [(event.type, event.subject, value) for event, value in zip(events, values, strict=True)]
+    return fingerprints_of(
+        [(event.type, event.subject, value) for event, value in zip(events, values, strict=True)]
+    )
+
+
+def fingerprints_of(bodies: Iterable[tuple[str, str | None, Any]]) -> list[bytes]:
+    """Give the fingerprints of bodies (type, subject, data) whose data are as the JSON decoder gives them."""
     # Line breaks in texts are escaped (RFC 8259, section 7): a line is an event's.
-    return [blake2b(line).digest()[:_DIGEST] for line in _sorted.encode_lines(named).splitlines()]
+    return [blake2b(line).digest()[:_DIGEST] for line in _sorted.encode_lines(bodies).splitlines()]
+
+
+class Fingerprinted(tuple[Event, ...]):  # noqa: SLOT001 - a tuple's subclass can't have slots of its own
+    """Events with the fingerprints that `fingerprints` would give them.
+
+    Whoever has read an event's JSON has its data at hand. From the event alone it would be decoded once more,
+    and that is a tenth of what a publish costs.
+    """
+
+    fingerprints: Sequence[bytes]
+
+    def __new__(cls, events: Iterable[Event], fingerprints: Sequence[bytes]) -> Self:
+        """Put them together; there is a fingerprint for each event."""
+        self = super().__new__(cls, events)
+        self.fingerprints = fingerprints
+        return self

@@ -38,16 +38,15 @@ def prepare(events: Sequence[Event]) -> list[Prepared]:
     Raises `InvalidEvent` (fields `index`, `field`) for what no UTF-8 text can hold.
     """
     each = _encode_each(events)  # first: only what is UTF-8 has a fingerprint
-    return [
-        Prepared(event, identity(event.source, event.id), fingerprint, encoded, len(encoded))
-        for event, fingerprint, encoded in zip(events, fingerprints(events), each, strict=True)
-    ]
+    names = [identity(event.source, event.id) for event in events]
+    return list(map(Prepared, events, names, fingerprints(events), each, map(len, each)))
 
 
 def _encode_each(events: Sequence[Event]) -> list[bytes]:
     try:
         joined = _encoder.encode_lines(events)
-        joined.decode()
+        if not joined.isascii():
+            joined.decode()
     except UnicodeError as error:
         raise InvalidEvent("the event is not valid UTF-8", index=_first_bad(events), field="data") from error
     lines = joined.splitlines()

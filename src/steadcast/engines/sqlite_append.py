@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -171,10 +172,8 @@ def _place_new(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Rec
     epoch, lane = log.epoch, tail.lane
     first = tail.before + len(tail.items) + 1
     tail.items += items
-    return [
-        Receipt(item.event.id, lane, Position(epoch, offset), duplicate=False)
-        for offset, item in enumerate(items, first)
-    ]
+    positions = map(Position, repeat(epoch), range(first, first + len(items)))
+    return list(map(Receipt, [item.event.id for item in items], repeat(lane), positions, repeat(False)))
 
 
 def _place(log: Log, stream: _Stream, items: Sequence[Prepared]) -> list[Receipt]:

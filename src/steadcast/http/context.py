@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from steadcast.http.dead import DeadStore
     from steadcast.hub import Hub
 
-    Publish = Callable[[str, list[Event]], Awaitable[list[Receipt]]]
+    Publish = Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]]
     Ready = Callable[[], Awaitable[list[str]]]
     Stats = Callable[[], dict[str, object]]
 
@@ -110,7 +110,7 @@ class Context:
         moment = datetime.fromtimestamp(self.wall(), UTC)
         return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
-    async def append(self, stream: str, events: list[Event]) -> Sequence[Receipt]:
+    async def append(self, stream: str, events: Sequence[Event]) -> Sequence[Receipt]:
         """Publish; answers once the events are durable. Raises the engine's errors and `HandlerTimeout`."""
         return await self.within("publish", (self.publish or self.hub.append)(stream, events))
 

@@ -17,6 +17,8 @@ from steadcast.incoming import read_cloudevents
 from steadcast.wire import check_event, check_events, check_publishable, check_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
     from steadcast.event import Event
@@ -66,7 +68,7 @@ async def mpm(context: Context, request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _append(context: Context, request: Request, stream: str, events: list[Event]) -> Response:
+async def _append(context: Context, request: Request, stream: str, events: Sequence[Event]) -> Response:
     client = client_of(identity_of(request), address_of(request.scope))
     await context.rates.publish(client, len(events))
     receipts = await context.append(stream, events)

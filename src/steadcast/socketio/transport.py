@@ -26,7 +26,7 @@ from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.timeouts import OTHERS, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     import socketio
 
@@ -55,7 +55,7 @@ class Transport:
         connections: ConnectionEventHandler,
         *,
         node: str,
-        publish: Callable[[str, list[Event]], Awaitable[list[Receipt]]],
+        publish: Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]],
         wall: Callable[[], str],
         begin: Callable[[], Awaitable[None]],
         timeouts: Timeouts | None = None,
