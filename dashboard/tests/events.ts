@@ -37,12 +37,12 @@ export function taken(events: readonly StreamEvent[], at: Place): SeenEvent[] {
 
 /** Rows as `normal:3`, losses by their kind. */
 export function names(rows: readonly Row[]): string[] {
-  return rows.map((row) =>
-    row.kind === "loss" ? row.loss.kind : `${row.lane}:${row.event.offset}`,
-  );
+  return rows.map((row) => (row.kind === "loss" ? row.loss.kind : row.key));
 }
 
 export function offsets(rows: readonly Row[], lane: Lane): number[] {
-  const own = rows.filter((row): row is EventRow => row.kind === "event" && row.lane === lane);
+  const own = rows.filter(
+    (row): row is EventRow => row.kind === "event" && row.event.lane === lane,
+  );
   return own.map((row) => row.event.offset);
 }

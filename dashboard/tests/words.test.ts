@@ -10,8 +10,7 @@ import {
   plural,
   range,
 } from "../src/lib/format.js";
-import { lastPane, PANE, paneAt } from "../src/lib/panes.js";
-import { eventRow, ownerOf, summaryOf } from "../src/lib/row.js";
+import { ownerOf, summaryOf } from "../src/lib/row.js";
 import { snippets } from "../src/lib/snippets.js";
 import { one } from "./events.js";
 
@@ -93,20 +92,6 @@ describe("a row", () => {
     for (const data of [null, "s1", [], { session_id: 4 }, {}]) {
       expect(ownerOf(one(1, 1, { data }))).toBe("/t");
     }
-  });
-
-  it("takes data that is missing", () => {
-    expect(eventRow(1, one(1, 1, { data: undefined })).text).toBe("null");
-  });
-});
-
-describe("the pane", () => {
-  it("stands at the end, or where it can", () => {
-    expect(lastPane(3)).toEqual({ start: 0, end: 3 });
-    expect(lastPane(PANE + 7)).toEqual({ start: 7, end: PANE + 7 });
-    expect(paneAt(-5, 3)).toEqual({ start: 0, end: 3 });
-    expect(paneAt(900, PANE + 10)).toEqual({ start: 10, end: PANE + 10 });
-    expect(paneAt(4, PANE + 10)).toEqual({ start: 4, end: PANE + 4 });
   });
 });
 

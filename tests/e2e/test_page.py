@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
+from steadcast.testing import FaultProxy
 from tests.support.browser import chromium
+from tests.support.page import Watched, ids, picture, play_demo, until, until_state, value, violations
 from tests.support.server import Server, event, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-COMMANDS = ["git status", "pytest -q", "ruff check .", "npm run build", "curl localhost:8000/health"]
 
 
 @pytest.fixture
@@ -33,65 +32,98 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
-def picture(tmp_path: Path, name: str) -> Path:
-    return Path(os.environ.get("STEADCAST_PICTURES", tmp_path)) / name
-
-
-def hook(n: int, session: str) -> dict[str, Any]:
-    pre = n % 2 == 0
-    body: dict[str, Any] = {
-        "session_id": session,
-        "cwd": "/home/dev/shop",
-        "hook_event_name": "PreToolUse" if pre else "PostToolUse",
-        "tool_name": "Bash" if n % 4 < 2 else "Edit",
-        "tool_input": {"command": COMMANDS[n // 2 % len(COMMANDS)]},
-    }
-    return body if pre else body | {"tool_response": {"stdout": "ok", "exit_code": 0}}
-
-
-async def fill(server: Server) -> None:
-    import httpx
-
-    async with httpx.AsyncClient(base_url=server.url) as client:
-        for n in range(24):
-            session = "3f9a" if n % 4 < 2 else "c07b"
-            await client.post("/v1/hooks/claude", json=hook(n, session))
-        asks = {"session_id": "c07b", "hook_event_name": "PermissionRequest", "tool_name": "Bash"}
-        await client.post("/v1/hooks/claude", json=asks | {"tool_input": {"command": "rm -r build"}})
-
-
-async def value(page: Page, name: str) -> int:
-    return int(await page.get_by_test_id(name).get_attribute("data-value") or "-1")
-
-
-async def until_state(page: Page, state: str) -> None:
-    await page.wait_for_selector(f'[data-testid="state-pill"][data-state="{state}"]', timeout=20_000)
-
-
 async def test_the_page_shows_events_as_they_come_and_says_that_nothing_is_lost(
     server: Server, browser: Browser, tmp_path: Path
 ) -> None:
-    page = await browser.new_page(viewport={"width": 1280, "height": 800})
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    foreign: list[str] = []
-    page.on("request", lambda request: foreign.append(request.url) if server.url not in request.url else None)
-    await page.goto(server.url)
+    watched = await Watched.open(browser, server.url)
+    page = watched.page
     await page.wait_for_selector('[data-testid="empty"]')
     assert server.url in await page.get_by_test_id("empty").inner_text()
     await page.screenshot(path=picture(tmp_path, "empty.png"))
-    await fill(server)
-    await page.wait_for_selector('[data-testid="row"] >> nth=24', timeout=20_000)
+    assert await violations(page) == []
+    await asyncio.to_thread(play_demo, server)
+    await page.wait_for_selector('[data-testid="row"] >> nth=20', timeout=20_000)
+    await until(page, "document.querySelector('[data-testid=lag]').dataset.value === '0'", "no lag")
     await until_state(page, "live")
     assert await value(page, "lost") == 0
+    await page.wait_for_selector('[data-testid="row"]:has-text("SessionEnd")')
     await page.screenshot(path=picture(tmp_path, "feed.png"))
+    assert await violations(page) == []
     await page.emulate_media(color_scheme="dark")
     await page.screenshot(path=picture(tmp_path, "feed_dark.png"))
+    assert await violations(page) == []
     await page.set_viewport_size({"width": 375, "height": 700})
     await page.screenshot(path=picture(tmp_path, "feed_narrow.png"))
-    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert foreign == []
-    assert complaints == []
+    assert await violations(page) == []
+    for width in (375, 1280, 2560):
+        await page.set_viewport_size({"width": width, "height": 900})
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
+    assert (watched.foreign, watched.complaints) == ([], [])
+
+
+async def test_the_theme_follows_the_system_until_somebody_chooses(server: Server, browser: Browser) -> None:
+    page = (await Watched.open(browser, server.url, color_scheme="dark")).page
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = await page.evaluate(ground)
+    await page.get_by_test_id("theme-toggle").click()
+    light = await page.evaluate(ground)
+    assert light != dark
+    await page.reload()
+    await page.wait_for_selector('[data-testid="theme-toggle"]')
+    assert await page.evaluate(ground) == light
+    await page.get_by_test_id("theme-toggle").click()
+    await page.emulate_media(color_scheme="light")
+    assert await page.evaluate(ground) == light
+
+
+async def test_the_views_are_places_that_back_and_forward_lead_to(server: Server, browser: Browser) -> None:
+    watched = await Watched.open(browser, server.url)
+    page = watched.page
+    for view in ("sessions", "pulse", "delivery", "publish"):
+        await page.get_by_test_id(f"view-{view}").click()
+        await page.wait_for_selector(f'[data-testid="view-{view}"][aria-current="page"]')
+        await page.wait_for_selector("main > *:not(.note)")
+        assert f"view={view}" in page.url
+    await page.go_back()
+    await page.wait_for_selector('[data-testid="view-delivery"][aria-current="page"]')
+    await page.go_forward()
+    await page.wait_for_selector('[data-testid="view-publish"][aria-current="page"]')
+    await page.get_by_test_id("view-feed").click()
+    await page.wait_for_selector('[data-testid="empty"]')
+    assert watched.complaints == []
+
+
+async def test_the_story_of_a_cut_tells_when_it_was_and_what_was_read_again(
+    server: Server, browser: Browser, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(10)])
+    async with FaultProxy("127.0.0.1", server.port) as proxy:
+        page = (await Watched.open(browser, proxy.url)).page
+        await page.wait_for_selector('[data-testid="row"] >> nth=9')
+        await page.get_by_test_id("story-button").click()
+        assert "Nothing has cut" in await page.get_by_test_id("story").inner_text()
+        proxy.refusing = True
+        await proxy.cut()
+        await until_state(page, "offline")
+        await page.wait_for_selector('[data-testid="story"]:has-text("Trying again")')
+        for start in range(0, 6_000, 1_000):
+            fresh = [event(n) for n in range(10 + start, 1_010 + start)]
+            await asyncio.to_thread(server.publish, "orders", *fresh)
+        # So slow that the replay can be seen, and its picture taken.
+        proxy.bandwidth = 150_000
+        proxy.refusing = False
+        await until_state(page, "replaying")
+        await page.screenshot(path=picture(tmp_path, "replaying.png"))
+        proxy.bandwidth = None
+        await until_state(page, "live")
+        story = page.get_by_test_id("story")
+        await page.wait_for_selector('[data-testid="story"]:has-text("Lost: nothing.")')
+        assert "6,000 events read from the log" in await story.inner_text()
+        assert "Connected again after" in await story.inner_text()
+        assert await violations(page) == []
+        await page.keyboard.press("Escape")
+        assert await page.get_by_test_id("story-button").evaluate("it => it === document.activeElement")
+        assert (await value(page, "lost"), await value(page, "replayed")) == (0, 6_010)
 
 
 async def test_a_killed_server_is_shown_and_the_page_catches_up(server: Server, browser: Browser) -> None:
@@ -105,8 +137,7 @@ async def test_a_killed_server_is_shown_and_the_page_catches_up(server: Server, 
     await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(10, 15)])
     await page.wait_for_selector('[data-testid="row"] >> nth=14', timeout=20_000)
     await until_state(page, "live")
-    rows = await page.locator('[data-testid="row"]').evaluate_all("rows => rows.map(row => row.dataset.id)")
-    assert rows == [f"e{n}" for n in range(15)]
+    assert await ids(page) == [f"e{n}" for n in range(15)]
     assert await value(page, "lost") == 0
     assert await value(page, "duplicates") == 0
 

@@ -41,6 +41,18 @@ export function duration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** Milliseconds as "250 ms", "4.2 s", "2 min 5 s". */
+export function milliseconds(value: number): string {
+  if (value < 1_000) return `${Math.round(value)} ms`;
+  return value < 60_000 ? `${(value / 1_000).toFixed(1)} s` : duration(value / 1_000);
+}
+
+/** An event's type as its leading names and its last: "claude." and "Stop". */
+export function typeName(type: string): readonly [space: string, name: string] {
+  const dot = type.lastIndexOf(".", type.length - 2) + 1;
+  return [type.slice(0, dot), type.slice(dot)];
+}
+
 /** "12" or "12–40". */
 export function range([first, last]: readonly [number, number]): string {
   return first === last ? count(first) : `${count(first)}–${count(last)}`;

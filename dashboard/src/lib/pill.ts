@@ -7,6 +7,7 @@ import type {
   SubscriptionSnapshot,
 } from "@steadcast/client";
 import { clock, count } from "./format.js";
+import type { Look } from "./story.js";
 
 export type PillKind =
   | "connecting"
@@ -97,6 +98,31 @@ function replaying(progress: Progress | null): Pill {
     progress: { done, total },
   };
 }
+
+/** How delivery looks to the story of its cuts. */
+export function lookOf(pill: Pill, metrics: ConnectionMetrics, at: number): Look {
+  const { replayed, duplicatesDropped: duplicates, gapsRepaired: gaps, lost } = metrics;
+  return { at, state: STATES[pill.kind], replayed, duplicates, gaps, lost };
+}
+
+/** Events that the page has yet to read; null where nobody can tell. */
+export function lagOf(subscription: SubscriptionSnapshot | null): number | null {
+  if (subscription?.state === "live") return 0;
+  if (subscription?.state !== "replaying" || !subscription.progress) return null;
+  const { done, total } = subscription.progress;
+  return total === null ? null : Math.max(0, total - done);
+}
+
+const STATES = {
+  live: "live",
+  connected: "live",
+  replaying: "replaying",
+  stale: "stale",
+  draining: "draining",
+  offline: "offline",
+  connecting: "other",
+  refused: "other",
+} as const;
 
 /** The page's title: the state first, since a tab shows little. */
 export function titleOf(pill: Pill, lost: number, stream: string | null): string {

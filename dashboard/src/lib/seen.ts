@@ -68,3 +68,12 @@ class Seen implements SeenEvent {
 export function seen(event: StreamEvent, place: Place, arrivedAt: number): SeenEvent {
   return new Seen(event, place, arrivedAt);
 }
+
+/** What an event weighs in memory, about: the characters of its data, and as many for each value's frame. */
+export function weightOf(data: unknown): number {
+  if (typeof data === "string") return 16 + data.length;
+  if (typeof data !== "object" || data === null) return 16;
+  let weight = 32;
+  for (const [name, value] of Object.entries(data)) weight += name.length + weightOf(value);
+  return weight;
+}

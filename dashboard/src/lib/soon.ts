@@ -3,21 +3,31 @@
 /** Frames stop in a background tab; the title there still has to follow. In milliseconds. */
 const WITHOUT_FRAMES = 500;
 
-/** Give a function that runs `work` once, with the next frame or shortly after where there are none. */
-export function soon(work: () => void): () => void {
+/**
+ * Give a function that runs `work` once, with the next frame or shortly after where there are none.
+ *
+ * `work` returns for how many milliseconds the next run shall wait at least.
+ */
+export function soon(work: () => number): () => void {
   let due = false;
   let frame = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let after = 0;
   const run = () => {
     cancelAnimationFrame(frame);
     clearTimeout(timer);
     due = false;
-    work();
+    after = performance.now() + work();
+  };
+  const ask = () => {
+    frame = requestAnimationFrame(run);
+    timer = setTimeout(run, WITHOUT_FRAMES);
   };
   return () => {
     if (due) return;
     due = true;
-    frame = requestAnimationFrame(run);
-    timer = setTimeout(run, WITHOUT_FRAMES);
+    const wait = after - performance.now();
+    if (wait > 0) timer = setTimeout(ask, wait);
+    else ask();
   };
 }
