@@ -164,6 +164,20 @@ describe("the display", () => {
     expect(times).toEqual([...times].sort((a, b) => a - b));
     expect(times).toHaveLength(16);
   });
+
+  it("begins where both lanes have been read", () => {
+    const tail = new Tail();
+    const display = new Display(tail, applied);
+    tail.add(taken([event(8, 5), event(9, 21)], place("critical")), true);
+    tail.lose({ kind: "trimmed", lane: "normal", lost: [1, 2], maybe: true }, 0);
+    tail.add(many(20, 22), false);
+    const normals = ["normal:20", "normal:21", "normal:22"];
+    expect(names(display.rows()).slice(0, 2)).toEqual(["critical:8", "critical:9"]);
+    expect(names(display.whole())).toEqual(["critical:9", "trimmed", ...normals]);
+    display.hold();
+    display.prepend(page(4, 19, 3), null);
+    expect(names(display.whole()).slice(0, 3)).toEqual(["normal:4", "normal:5", "critical:8"]);
+  });
 });
 
 function row(seenEvent: SeenEvent) {

@@ -110,9 +110,10 @@ async def test_the_story_of_a_cut_tells_when_it_was_and_what_was_read_again(
             fresh = [event(n) for n in range(10 + start, 1_010 + start)]
             await asyncio.to_thread(server.publish, "orders", *fresh)
         # So slow that the replay can be seen, and its picture taken.
-        proxy.bandwidth = 150_000
+        proxy.bandwidth = 300_000
         proxy.refusing = False
         await until_state(page, "replaying")
+        await until(page, "+document.querySelector('[data-testid=lag]').dataset.value < 4500", "some of it")
         await page.screenshot(path=picture(tmp_path, "replaying.png"))
         proxy.bandwidth = None
         await until_state(page, "live")

@@ -24,7 +24,7 @@ def picture(tmp_path: Path, name: str) -> Path:
 
 def play_demo(server: Server) -> None:
     """Publish the recorded session, without its pauses."""
-    command = [BIN / "steadcast", "demo", "--speed", "0", "--url", server.url]
+    command = [str(BIN / "steadcast"), "demo", "--speed", "0", "--url", server.url]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 

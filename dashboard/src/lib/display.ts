@@ -12,6 +12,8 @@ import type { Found, Offsets } from "./log.js";
 import { eventRow, type Row, weave, weigh } from "./row.js";
 import type { Tail } from "./tail.js";
 
+const LANES: readonly Lane[] = ["critical", "normal"];
+
 export interface DisplayLimits {
   readonly rows?: number;
   readonly weight?: number;
@@ -23,6 +25,8 @@ export class Display {
   private back: Row[] = [];
   private low: Offsets | null = null;
   private high: Offsets = { critical: 0, normal: 0 };
+  /** The time from which on both lanes have been read; null where only the tail can tell. */
+  private since: number | null = null;
   private readonly limits: Required<DisplayLimits>;
 
   /** `applied` gives per lane the offset that the page's subscription has applied. */
@@ -40,6 +44,15 @@ export class Display {
     return this.back.length > 0 ? weave(this.back, this.tail.shown()) : this.tail.shown();
   }
 
+  /** The rows from where both lanes have been read: before that, rows would seem to be missing. */
+  whole(): readonly Row[] {
+    const rows = this.rows();
+    const since = this.since ?? this.tailSince();
+    if (since === Number.NEGATIVE_INFINITY) return rows;
+    const start = rows.findIndex((row) => row.kind === "event" && row.time >= since);
+    return rows.filter((row, index) => index >= start || row.kind === "loss");
+  }
+
   /** Keep what leaves the tail, because somebody reads it. */
   hold(): void {
     this.tail.leaving = (rows) => this.keep(rows);
@@ -49,7 +62,7 @@ export class Display {
   follow(): void {
     this.tail.leaving = undefined;
     this.back = [];
-    this.low = null;
+    this.low = this.since = null;
     this.attached = true;
   }
 
@@ -57,6 +70,7 @@ export class Display {
   stand(at: Offsets): void {
     this.back = [];
     this.low = this.high = at;
+    this.since = Number.NEGATIVE_INFINITY;
     this.attached = false;
   }
 
@@ -81,10 +95,11 @@ export class Display {
   }
 
   /** Put a page before the rows; only those events that `matches` lets through. */
-  prepend({ events, at }: Found, matches: ((event: SeenEvent) => boolean) | null): void {
+  prepend({ events, at, ended }: Found, matches: ((event: SeenEvent) => boolean) | null): void {
     const page = events.filter((event) => matches?.(event) ?? true).map(eventRow);
     this.back = weave(page, this.back);
     this.low = at;
+    this.since = ended ? Number.NEGATIVE_INFINITY : (events[0]?.publishedAt ?? this.since);
   }
 
   /** Put a page behind the rows; one that reaches the tail attaches it again. */
@@ -111,7 +126,19 @@ export class Display {
     const over = this.over(this.back);
     const gone = this.back.splice(0, over);
     this.low = edge(this.before, gone, Math.max);
+    if (over > 0) this.since = Number.NEGATIVE_INFINITY;
     return over > 0;
+  }
+
+  /** The first time of the lane that reaches back less, of those that have something before the tail. */
+  private tailSince(): number {
+    const ends = this.ends();
+    const firsts = LANES.filter((lane) => ends[lane] > 0).map((lane) => {
+      const rows = this.tail.shown();
+      const first = rows.find((row) => row.kind === "event" && row.event.lane === lane);
+      return first?.kind === "event" ? first.time : Number.NEGATIVE_INFINITY;
+    });
+    return Math.max(Number.NEGATIVE_INFINITY, ...firsts);
   }
 
   private keep(leaving: readonly Row[]): void {

@@ -6,9 +6,9 @@ const WITHOUT_FRAMES = 500;
 /**
  * Give a function that runs `work` once, with the next frame or shortly after where there are none.
  *
- * `work` returns for how many milliseconds the next run shall wait at least.
+ * `work` may return for how many milliseconds the next run shall wait at least.
  */
-export function soon(work: () => number): () => void {
+export function soon(work: () => unknown): () => void {
   let due = false;
   let frame = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -17,7 +17,8 @@ export function soon(work: () => number): () => void {
     cancelAnimationFrame(frame);
     clearTimeout(timer);
     due = false;
-    after = performance.now() + work();
+    const wait = work();
+    after = performance.now() + (typeof wait === "number" ? wait : 0);
   };
   const ask = () => {
     frame = requestAnimationFrame(run);

@@ -34,12 +34,16 @@ export class Reading {
   busy = $state(false);
   /** Nothing older is kept. */
   ended = $state(false);
+  /** The page has all that the log ever took. */
+  complete = $state(false);
   /** Why the log can't be read. */
   trouble: string | null = $state(null);
   /** How far back the log was searched without finding enough; milliseconds of Unix time. */
   searched: number | null = $state(null);
   /** The rows changed at their beginning last. */
   shifted = $state(false);
+  /** Times that the rows became those of another place, which is to be seen from its beginning. */
+  jumps = $state(0);
   private display: Display;
   private matches: Matcher | null = null;
   private left = 0;
@@ -82,12 +86,10 @@ export class Reading {
 
   /** Show the newest, and go on with it. */
   follow(): void {
-    this.abort.abort();
-    this.abort = new AbortController();
-    this.reader = null;
+    this.stop();
     this.display.follow();
     this.following = true;
-    this.ended = this.busy = false;
+    this.ended = false;
     this.searched = this.trouble = null;
     this.unseen = 0;
     this.show(this.display.rows());
@@ -143,15 +145,25 @@ export class Reading {
 
   /** Show the log from a time on, in milliseconds of Unix time. */
   async jump(time: number): Promise<void> {
-    if (this.busy) return;
     this.hold();
+    this.stop();
     await this.step(async (log) => {
       const at = await log.find(time, this.applied());
       this.display.stand(at);
       this.ended = false;
+      this.searched = null;
       await this.forward(log);
       this.show(this.display.rows());
+      this.jumps += 1;
     });
+  }
+
+  /** End what is being read: something else is wanted. */
+  private stop(): void {
+    this.abort.abort();
+    this.abort = new AbortController();
+    this.reader = null;
+    this.busy = false;
   }
 
   private async forward(log: LogReader): Promise<void> {
@@ -203,7 +215,13 @@ export class Reading {
     this.standing = rows;
     this.shifted = shifted;
     this.kept = rows.length;
-    this.all = matching(foldCalls(rows), this.matches);
+    const { critical, normal } = this.display.before;
+    // Written, never read: this runs in effects, which would run again for what they read.
+    const complete = critical <= 0 && normal <= 0;
+    this.complete = complete;
+    if (complete) this.ended = true;
+    const whole = this.matches ? rows : this.display.whole();
+    this.all = matching(foldCalls(whole), this.matches);
   }
 }
 
