@@ -56,10 +56,11 @@ async def test_a_call_while_the_server_is_down_is_on_the_page_once_it_is_up(tmp_
         async with chromium() as browser:
             page = await browser.new_page()
             await page.goto(f"{server.url}/?stream=claude")
-            await page.wait_for_selector('[data-testid="row"] >> nth=1')
-            text = await page.locator('[data-testid="feed"]').inner_text()
-            assert "PreToolUse" in text
-            assert "PostToolUse" in text
+            # Both hooks of the call stand in one row.
+            await page.locator('[data-testid="row"]:has-text("ToolUse")').click()
+            text = await page.get_by_test_id("detail").inner_text()
+            assert "claude.PreToolUse" in text
+            assert "claude.PostToolUse" in text
 
 
 class SlowDoor:

@@ -111,7 +111,7 @@ export class Reading {
 
   /** Read older events; the rows get longer at their beginning. */
   async older(): Promise<void> {
-    if (this.busy || this.ended) return;
+    if (this.busy || this.ended || this.complete) return;
     this.hold();
     await this.step(async (log) => {
       let hits = 0;
@@ -216,10 +216,7 @@ export class Reading {
     this.shifted = shifted;
     this.kept = rows.length;
     const { critical, normal } = this.display.before;
-    // Written, never read: this runs in effects, which would run again for what they read.
-    const complete = critical <= 0 && normal <= 0;
-    this.complete = complete;
-    if (complete) this.ended = true;
+    this.complete = rows.length > 0 && critical <= 0 && normal <= 0;
     const whole = this.matches ? rows : this.display.whole();
     this.all = matching(foldCalls(whole), this.matches);
   }
