@@ -132,15 +132,14 @@ def _end(_number: int, _frame: object) -> None:
 
 
 def _read_input(source: int) -> tuple[bytes, int]:
-    """Give the input (at most MAX_INPUT) and how many bytes it was; over at its end, or after a second.
+    """Give the input (at most MAX_INPUT) and how many bytes it was; over at its end, or when none comes for 1 s.
 
     Also over when what came is a whole JSON object: an agent may leave the pipe open.
     """
-    held = b""
+    held = bytearray()
     count = 0
-    deadline = time.monotonic() + _INPUT_SECONDS
-    while (left := deadline - time.monotonic()) > 0:
-        ready, _, _ = select.select([source], [], [], left)
+    while True:
+        ready, _, _ = select.select([source], [], [], _INPUT_SECONDS)
         part = os.read(source, _CHUNK) if ready else b""
         if not part:
             break
@@ -148,14 +147,14 @@ def _read_input(source: int) -> tuple[bytes, int]:
         held += part[: MAX_INPUT - len(held)]
         if part.rstrip().endswith(b"}") and count == len(held) and _pause(source) and _is_whole(held):
             break
-    return held, count
+    return bytes(held), count
 
 
 def _pause(source: int) -> bool:
     return not select.select([source], [], [], 0)[0]
 
 
-def _is_whole(held: bytes) -> bool:
+def _is_whole(held: bytearray) -> bool:
     try:
         json.loads(held)
     except (ValueError, RecursionError):
