@@ -132,9 +132,10 @@ def _end(_number: int, _frame: object) -> None:
 
 
 def _read_input(source: int) -> tuple[bytes, int]:
-    """Give the input (at most MAX_INPUT) and how many bytes it was; over at its end, or when none comes for 1 s.
+    """Give the input (at most MAX_INPUT) and how many bytes it was.
 
-    Also over when what came is a whole JSON object: an agent may leave the pipe open.
+    Over at its end, after a second of silence, or when what came is a whole JSON object: an agent may leave
+    the pipe open.
     """
     held = bytearray()
     count = 0
