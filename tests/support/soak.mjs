@@ -1,7 +1,7 @@
 // A stock socket.io client that follows a stream by the receiver's rule, and says in the end what it saw.
 import { io } from "socket.io-client";
 
-const [url, transports, upto] = process.argv.slice(2);
+const [url, transports, events] = process.argv.slice(2);
 const socket = io(url, {
   transports: transports.split("+"),
   reconnectionDelay: 50,
@@ -27,13 +27,15 @@ socket.on("batch", (batch) => {
   }
   if (batch.upto <= offset) told.doubled += 1;
   for (const event of batch.events) {
+    if (event.offset <= offset) continue;
     if (event.offset !== told.last + 1) told.disordered += 1;
     told.last = event.offset;
     told.applied += 1;
   }
-  cursors[batch.lane] = [epoch, batch.upto];
-  socket.emit("ack", { stream: "s", lane: batch.lane, epoch, offset: batch.upto });
-  if (told.applied >= Number(upto)) {
+  const upto = Math.max(offset, batch.upto);
+  cursors[batch.lane] = [epoch, upto];
+  socket.emit("ack", { stream: "s", lane: batch.lane, epoch, offset: upto });
+  if (told.applied >= Number(events)) {
     console.log(JSON.stringify(told));
     process.exit(0);
   }
