@@ -70,9 +70,12 @@ sim: setup
 # Real processes under real faults: `make soak HISTORIES=300 JOBS=3`.
 HISTORIES ?= 300
 JOBS ?= 3
+FUZZ ?= 600
 soak: setup
 	@$(BIN)/python -m tests.faults --histories $(HISTORIES) --jobs $(JOBS) --first $(FIRST) $(if $(MINUTES),--minutes $(MINUTES))
-	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/cluster/test_cluster.py
+	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/cluster/test_cluster.py tests/e2e/test_soak.py
+	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/e2e/test_page_feed.py -k thousand
+	STEADCAST_FUZZ=$(FUZZ) $(BIN)/pytest -q tests/hostile/test_fuzz.py
 
 # Beside the peers, all in one go (about a quarter of an hour): BENCH_ONLY=fanout,paced measures a part of it.
 bench: setup benchmarks/peers/node/node_modules/.ready
