@@ -136,3 +136,14 @@ async def test_a_handshake_under_a_foreign_name_or_from_a_foreign_page_is_refuse
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         answer = await client.get("/socket.io/?EIO=4&transport=polling", headers=headers)
     assert answer.status_code == status
+
+
+async def test_those_who_ask_at_once_whether_it_is_ready_share_one_look() -> None:
+    engine = FaultyEngine(MemoryEngine())
+    async with Steadcast(engine=engine) as cast:
+        before = engine.counts["appends"]
+        answers = await asyncio.gather(*(cast.context.problems() for _ in range(50)))
+        assert answers == [[]] * 50
+        assert engine.counts["appends"] == before + 1
+        engine.fill_disk()
+        assert "engine_full" in " ".join(await cast.context.problems()), "the next look is a new one"

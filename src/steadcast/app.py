@@ -139,6 +139,7 @@ class Steadcast:
         self._socket_app = Door(socketio.ASGIApp(self.sio, socketio_path=None), self.context)
         self._starting = asyncio.Lock()
         self._started = False
+        self._looking: asyncio.Task[list[str]] | None = None
 
     # Life
 
@@ -318,7 +319,16 @@ class Steadcast:
         return None
 
     async def _problems(self) -> list[str]:
-        """List in words what keeps this server from serving: each thing that it needs is tried."""
+        """List in words what keeps this server from serving. Who asks meanwhile gets the same answer.
+
+        Anybody may ask, and each look writes to the disk: so there is one at a time.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="steadcast-ready")
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> list[str]:
+        """Try each thing that is needed to serve."""
         problems = ["draining: the server is going away"] if self.transport.draining else []
         probes = await asyncio.gather(
             self._probe("append", self.engine.append(PROBED, [])),
