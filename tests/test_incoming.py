@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from steadcast.core.dedup import fingerprints
 from steadcast.errors import InvalidEvent, InvalidRequest, SteadcastError, TooLarge
-from steadcast.incoming import parse_publish, read_cloudevents
+from steadcast.incoming import Publish, parse_publish, read_cloudevents, read_message
 from steadcast.wire import MAX_BATCH_EVENTS, MAX_DEPTH, MAX_EVENT_BYTES, check_events
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def carefully(raw: Any) -> Any:
         return error.as_wire()
 
 
-def in_one_go(raw: Any) -> Any:
+def in_one_go(payload: Any) -> Any:
     try:
-        return taken(parse_publish({"stream": "s", "events": raw}, now=NOW)[1])
+        return taken(parse_publish(payload, now=NOW)[1])
     except SteadcastError as error:
         return error.as_wire()
 
@@ -102,7 +102,7 @@ def in_one_go(raw: Any) -> Any:
 @example([PLAIN | {"time": f"{NOW}\n{NOW}"}])
 @example([PLAIN | {"more": 1}])
 def test_a_publish_is_taken_or_refused_exactly_as_the_careful_way_does(raw: list[Any]) -> None:
-    assert in_one_go(raw) == carefully(raw)
+    assert in_one_go({"stream": "s", "events": raw}) == carefully(raw)
 
 
 @given(anything, st.booleans())
@@ -125,6 +125,47 @@ def test_what_is_read_in_one_go_has_the_fingerprints_of_its_events(raw: list[Any
     read = read_cloudevents(json.dumps(raw).encode(), batched=True, now=NOW)
     if read is not None:
         assert read[0].fingerprints == fingerprints(list(read[0]))
+
+
+@given(anything, st.booleans())
+@example([PLAIN | {"data": "x" * MAX_EVENT_BYTES}], True)
+@example([PLAIN | {"data": json.loads("[" * 129 + "]" * 129)}], True)
+@example([PLAIN | {"id": "a\x7f"}], False)
+@example([PLAIN | {"time": f"{NOW}\n{NOW}"}], False)
+@example([PLAIN] * (MAX_BATCH_EVENTS + 1), True)
+@example([], True)
+def test_a_message_that_is_read_in_one_go_is_taken_or_refused_as_the_careful_way_does(
+    raw: list[Any], ascii_only: bool
+) -> None:
+    sent = ["publish", {"stream": "s", "events": raw}, {"emission": "1"}]
+    read = read_message(json.dumps(sent, ensure_ascii=ascii_only))
+    if read is not None:
+        [name, payload, *more] = read
+        assert (name, more) == ("publish", sent[2:])
+        assert in_one_go(payload) == carefully(raw)
+
+
+def test_what_most_clients_publish_is_read_in_one_go_and_can_be_given_back() -> None:
+    payload = {"stream": "s", "events": [PLAIN | {"data": {"a": [1, 2**70]}}, PLAIN | {"subject": "x"}]}
+    read = read_message(json.dumps(["publish", payload]))
+    assert read is not None
+    assert isinstance(read[1], Publish)
+    assert msgspec.to_builtins(read[1]) == payload
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ["subscribe", {"stream": "s"}],
+        ["publish"],
+        ["publish", {"stream": "s"}],
+        ["publish", {"stream": "s", "events": [PLAIN], "more": 1}],
+        ["publish", {"stream": "s", "events": [PLAIN | {"more": 1}]}],
+        ["publish", {"stream": "s", "events": [PLAIN]}, {"emission": "1"}, 2],
+    ],
+)
+def test_another_message_is_left_to_the_usual_decoder(sent: list[Any]) -> None:
+    assert read_message(json.dumps(sent)) is None
 
 
 @pytest.mark.parametrize("batched", [True, False])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ from steadcast.wire import (
     compact,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _SURELY_SMALL: Final = 2 * MAX_DEPTH
 """Bytes: each level of arrays and objects takes two."""
 _ROOM_FOR_TEXTS: Final = 16 * 1024
@@ -41,7 +44,7 @@ _Type = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMITS["type"]
 _Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMITS["subject"])]
 
 
-class _Given(msgspec.Struct, gc=False):
+class _Given(msgspec.Struct, omit_defaults=True, gc=False):
     id: _Id
     source: _Source
     type: _Type
@@ -58,20 +61,42 @@ class _CloudEvent(_Given, forbid_unknown_fields=True, gc=False):
     datacontenttype: Any = msgspec.UNSET
 
 
+class Publish(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A `publish` payload that was read straight from its text; `parse_publish` may still refuse it.
+
+    `msgspec.to_builtins` gives what any other JSON decoder would.
+    """
+
+    stream: str
+    events: list[_CloudEvent]
+
+
+class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A Socket.IO event's JSON; the second argument is what `emitWithRetry` adds."""
+
+    event: Literal["publish"]
+    payload: Publish
+    emission: Any = msgspec.UNSET
+
+
 _TIMES: Final = re.compile(rf"(?:(?!.{{17}}60){TIME.pattern}\n)*", TIME.flags)
 """Times, each on a line, none in a leap second."""
 
 _encoder = msgspec.json.Encoder()
 _decode_one = msgspec.json.Decoder(_CloudEvent).decode
 _decode_list = msgspec.json.Decoder(list[_CloudEvent]).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
 
 
-def parse_publish(payload: object, *, now: str) -> tuple[str, list[Event]]:
+def parse_publish(payload: object, *, now: str) -> tuple[str, Sequence[Event]]:
     """Turn a `publish` payload into its stream and events.
 
     `now` (RFC 3339) stands in for a missing `time`. Raises `InvalidStream`, `InvalidRequest`, and what
     `wire.check_events` raises.
     """
+    if isinstance(payload, Publish):
+        stream, given = check_publishable(payload.stream), payload.events
+        return stream, _printed(given, now) or check_events(list(map(msgspec.structs.asdict, given)), now=now)
     fields = as_object(payload, "publish")
     stream, raw = check_publishable(fields.get("stream")), fields.get("events")
     return stream, _convert(raw, now) or check_events(raw, now=now)
@@ -86,13 +111,37 @@ def read_cloudevents(body: bytes, *, batched: bool, now: str) -> tuple[Fingerpri
         given = _decode_list(body) if batched else [_decode_one(body)]
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None  # nothing is decided by this: the careful way finds it too, and says it
-    if not 0 < len(given) <= MAX_BATCH_EVENTS or not (_holds_no_control(body) or _texts_right(given)):
+    if not _holds_no_control(body) and not _texts_right(given):
         return None
+    events = _printed(given, now)
+    if events is None:
+        return None
+    return events, sum([each.datacontenttype is not msgspec.UNSET for each in given])
+
+
+def read_message(text: str) -> list[Any] | None:
+    """Read the JSON of a Socket.IO event `publish`: its name, a `Publish`, and what else there is.
+
+    None where it is another event, or where its form or texts aren't plainly right.
+    """
+    try:
+        body = text.encode()
+        message = _decode_message(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None  # as in `read_cloudevents`
+    if not _holds_no_control(body) and not _texts_right(message.payload.events):
+        return None
+    more = [] if message.emission is msgspec.UNSET else [message.emission]
+    return [message.event, message.payload, *more]
+
+
+def _printed(given: list[_CloudEvent], now: str) -> Fingerprinted | None:
+    """Make events of what was read from JSON; their texts are right."""
     events = _checked(given, now, finite=True)
     if events is None:
         return None
     prints = fingerprints_of([(each.type, each.subject, each.data) for each in given])
-    return Fingerprinted(events, prints), sum([each.datacontenttype is not msgspec.UNSET for each in given])
+    return Fingerprinted(events, prints)
 
 
 def _convert(raw: object, now: str) -> list[Event] | None:
@@ -102,13 +151,13 @@ def _convert(raw: object, now: str) -> list[Event] | None:
         given = msgspec.convert(raw, list[_Given])
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None  # as in `read_cloudevents`
-    if not 0 < len(given) <= MAX_BATCH_EVENTS or not _texts_right(given):
-        return None
-    return _checked(given, now, finite=False)
+    return _checked(given, now, finite=False) if _texts_right(given) else None
 
 
 def _checked(given: list[_CloudEvent] | list[_Given], now: str, *, finite: bool) -> list[Event] | None:
     """Make events of what is right altogether. `finite`: no number in their data can be NaN or infinite."""
+    if not 0 < len(given) <= MAX_BATCH_EVENTS:
+        return None
     if not _times_right([each.time for each in given if each.time is not None]):
         return None
     try:

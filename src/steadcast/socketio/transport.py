@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 from socketio import exceptions, packet
 
@@ -19,7 +20,7 @@ from steadcast import wire
 from steadcast.core.remember import Remembered
 from steadcast.core.scopes import ANYBODY, Scope
 from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, RateLimited, SteadcastError
-from steadcast.incoming import parse_publish
+from steadcast.incoming import Publish, parse_publish
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
 from steadcast.socketio.fanout import Fanout
@@ -251,7 +252,8 @@ class Transport:
         client = self._connections.get(sid) if namespace == NAMESPACE else None
         event, args, emission = _unwrap(data)
         if client is None:
-            return await self._run_app(None, event, namespace, sid, args), None
+            plain = [msgspec.to_builtins(arg) if isinstance(arg, Publish) else arg for arg in args]
+            return await self._run_app(None, event, namespace, sid, plain), None
         if self._in_flight.get(sid, 0) >= IN_FLIGHT:
             self._connections.counts["refused_in_flight"] += 1
             return _failed(
@@ -341,7 +343,10 @@ class Transport:
 
     def _is_the_applications(self, event: str, payload: object) -> bool:
         """Tell whether an event with one of our names is meant for the application's own handler."""
-        if isinstance(payload, dict) and ("stream" in payload or (event == "pong" and "time" in payload)):
+        named = isinstance(payload, dict) and "stream" in payload
+        if named or isinstance(payload, Publish):
+            return False
+        if event == "pong" and isinstance(payload, dict) and "time" in payload:
             return False
         own = self._server.handlers.get(NAMESPACE, {})
         return event in own or hasattr(self._server.namespace_handlers.get(NAMESPACE), f"on_{event}")
