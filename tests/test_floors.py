@@ -17,11 +17,11 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 FLOORS = {
-    **dict.fromkeys(["event", "incoming", "wire", "errors", "version", "masking", "core"], 0),
+    **dict.fromkeys(["event", "incoming", "wire", "errors", "version", "masking", "core", "tracer"], 0),
     **dict.fromkeys(["engines", "client"], 1),
     **dict.fromkeys(["hub", "gate", "announce"], 2),
     **dict.fromkeys(["socketio", "http"], 3),
-    **dict.fromkeys(["app", "serve", "cli", "config", "commands", "demo", "doctor", "logs"], 4),
+    **dict.fromkeys(["app", "serve", "cli", "config", "commands", "demo", "doctor", "logs", "tracing"], 4),
     "testing": 2,  # public, for tests: nothing of the house imports it
     "__init__": 4,  # the public names, lazily
 }
@@ -108,6 +108,17 @@ def test_only_those_who_speak_socketio_import_it() -> None:
         if part(module) not in {"socketio", "client", "app"}
         for line, name in foreign(module)
         if name in {"socketio", "engineio"}
+    ]
+    assert strangers == []
+
+
+def test_only_the_tracing_knows_opentelemetry() -> None:
+    strangers = [
+        f"{module}:{line} imports {name}"
+        for module in MODULES
+        if module != "tracing"
+        for line, name in foreign(module)
+        if name == "opentelemetry"
     ]
     assert strangers == []
 

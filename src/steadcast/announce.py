@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +60,8 @@ class Announcements:
     def start(self) -> None:
         """Begin to announce."""
         self._wake.set()
-        self._task = asyncio.create_task(self._run(), name="steadcast-announce")
+        # A context of its own: whoever publishes first is not whom this is for.
+        self._task = asyncio.create_task(self._run(), name="steadcast-announce", context=Context())
 
     async def aclose(self) -> None:
         """Stop; what wasn't announced is found at the next start."""

@@ -23,7 +23,7 @@ from steadcast.core.retry import RetryQueue
 from steadcast.core.session import Window
 from steadcast.engines import open_engine, sqlite_path
 from steadcast.engines.base import Retention
-from steadcast.errors import InvalidRequest, NotAllowed, SteadcastError
+from steadcast.errors import InvalidRequest, InvalidSettings, NotAllowed, SteadcastError
 from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
@@ -40,6 +40,7 @@ from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.server import own_server
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
+from steadcast.tracer import NO_TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from steadcast.event import Event, Receipt
     from steadcast.socketio.client import Client
     from steadcast.socketio.transport import Authorize
+    from steadcast.tracer import Tracer
 
 log = structlog.get_logger("steadcast")
 
@@ -89,15 +91,18 @@ class Steadcast:
         engine: str | Engine | None = None,
         settings: Settings | None = None,
         authorize: Authorize | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Attach to a Socket.IO server, or make one.
 
         `engine` is a URL, or an engine that stays yours; `authorize(environ, auth)` raises `NotAllowed` for a
         connect that is to be refused, by default where a token is set and wasn't given. What it returns, or
-        awaits, is who connected (`Identity`: scopes, streams, an end); None may everything.
+        awaits, is who connected (`Identity`: scopes, streams, an end); None may everything. `tracer` follows
+        publishes, by default as the setting `otel` says. Raises `InvalidSettings` where that can't be.
         """
         self.settings = settings or Settings()
         self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        self.tracer = tracer or _tracer(self.settings, self.node)
         self.sio = sio if sio is not None else own_server(cors_allowed_origins=self._is_own_origin)
         self._given = engine if engine is not None else self.settings.engine
         self.engine = (
@@ -115,6 +120,7 @@ class Steadcast:
                 trim_every=self.settings.trim_interval,
             ),
             saw=self.announcements.saw,
+            tracer=self.tracer,
         )
         self.dead = DeadEvents(self.engine, path=self._dead_file())
         self.broadcaster = SocketIOEventBroadcaster(
@@ -179,6 +185,7 @@ class Steadcast:
             await self.hub.aclose()
         if isinstance(self._given, str):
             await self.engine.aclose()
+        await self.tracer.aclose()
 
     async def drain(self, reconnect_in: tuple[float, float] = (0.5, 3.0)) -> None:
         """Take no more connects, tell every client when to come back, end the feeds, answer what came in."""
@@ -279,6 +286,7 @@ class Steadcast:
             authorize=authorize,
             spend=self._spend,
             fanout=Fanout(self.settings.fanout),
+            tracer=self.tracer,
         )
 
     def _context(self) -> Context:
@@ -297,6 +305,7 @@ class Steadcast:
             ),
             counts=counts,
             masking=_masking(settings),
+            tracer=self.tracer,
             base_path=settings.base_path,
             allowed_hosts=tuple(settings.allowed_hosts),
             cors_origins=tuple(access.check_allowed_origin(each) for each in settings.cors_origins),
@@ -363,6 +372,7 @@ class Steadcast:
             "emissions": self.transport.emissions_statistics(),
             "broadcaster": self.broadcaster.statistics(),
             "announcements": dict(self.announcements.counts),
+            "tracing": self.tracer.statistics(),
             # As numbers too, since metrics have no texts: 1 for the state that the breaker is in.
             "breaker": {state.name.lower(): int(state is breaker) for state in State},
         }
@@ -405,6 +415,19 @@ def _tokens(settings: Settings, own: str) -> Tokens:
         leeway=settings.jwt_leeway,
     )
     return Tokens(settings.token, rules, jwt_rules if with_jwt else None)
+
+
+def _tracer(settings: Settings, node: str) -> Tracer:
+    if not settings.otel:
+        return NO_TRACER
+    try:
+        from steadcast.tracing import open_tracer
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "opentelemetry":
+            raise
+        why = "it needs the extra `otel`: pip install 'steadcast[otel]'"
+        raise InvalidSettings(f"otel: {why}", wrong={"otel": (why, True)}) from error
+    return open_tracer(node)
 
 
 def _masking(settings: Settings) -> Masking:

@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = _default(None)
     log_format: Literal["text", "json"] = _default("text")
     log_level: Literal["debug", "info", "warning", "error"] = _default("info")
+    otel: bool = _default(False)
 
     retention_age: Above0 = _default(7 * 24 * 3600.0)
     retention_events: AtLeast1 = _default(1_000_000)

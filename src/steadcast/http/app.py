@@ -138,4 +138,7 @@ async def _serve(context: Context, methods: dict[str, Endpoint], request: Reques
             context.counts[error.code] += 1
             raise
         scope[access.IDENTITY] = identity
+        if endpoint.scope is Scope.PUBLISH:
+            with context.tracer.publish(stream, headers):
+                return await endpoint.handler(context, request)
     return await endpoint.handler(context, request)

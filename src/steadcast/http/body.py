@@ -37,7 +37,7 @@ async def read_body(context: Context, request: Request) -> bytes:
         _refuse(limit)
     try:
         async with asyncio.timeout(context.limits.body_timeout):
-            return await _read(request, limit)
+            body = await _read(request, limit)
     except TimeoutError as error:
         context.counts["bodies_too_slow"] += 1
         raise SteadcastError(
@@ -45,6 +45,8 @@ async def read_body(context: Context, request: Request) -> bytes:
             code="request_timeout",
             temporary=True,
         ) from error
+    context.tracer.origins(body)
+    return body
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -16,6 +16,7 @@ from steadcast.http.metrics import Requests
 from steadcast.http.rates import Rates
 from steadcast.http.tokens import Tokens
 from steadcast.masking import Masking
+from steadcast.tracer import NO_TRACER
 from steadcast.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from steadcast.http.clients import Connections
     from steadcast.http.dead import DeadStore
     from steadcast.hub import Hub
+    from steadcast.tracer import Tracer
 
     Publish = Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]]
     Ready = Callable[[], Awaitable[list[str]]]
@@ -72,7 +74,8 @@ class Context:
     `stats` gives what the application adds to `/v1/stats` and, its numbers, to `/metrics`;
     `started` and `wall` are Unix time; `server_url` is how browsers call the server where a proxy changes
     the Host header; `allowed_hosts` are names beside the loopback's, "*" allows any; `cors_origins` are
-    the other origins, in lower case, whose pages may come in; `masking` takes secrets out of hooks.
+    the other origins, in lower case, whose pages may come in; `masking` takes secrets out of hooks;
+    `tracer` follows publishes.
     """
 
     hub: Hub
@@ -82,6 +85,7 @@ class Context:
     tokens: Tokens = field(default_factory=Tokens)
     rates: Rates = field(default_factory=Rates)
     masking: Masking = field(default_factory=Masking)
+    tracer: Tracer = NO_TRACER
     base_path: str = ""
     allowed_hosts: Collection[str] = ()
     cors_origins: Collection[str] = ()

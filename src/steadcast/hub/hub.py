@@ -21,6 +21,7 @@ from steadcast.hub.frame import ONE_BY_ONE
 from steadcast.hub.groups import Groups, raise_idle
 from steadcast.hub.live import Live
 from steadcast.hub.replay import READERS, Replay
+from steadcast.tracer import NO_TRACER
 from steadcast.wire import Cursor
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from steadcast.engines.base import Description, Engine, LaneState
     from steadcast.event import Batch, Event, Receipt
     from steadcast.hub.frame import Connection, Way
+    from steadcast.tracer import Tracer
     from steadcast.wire import Ack, LaneAnswer, Subscribe
 
 log = structlog.get_logger("steadcast.hub")
@@ -68,17 +70,19 @@ class Hub:
         window: Window | None = None,
         timing: Timing | None = None,
         saw: Callable[[Batch | None], None] | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Stand ready; `start` begins the work.
 
         `clock` gives monotonic seconds, the loop's by default; `saw` is given every batch of the watch,
-        and None where the watch begins anew.
+        and None where the watch begins anew; `tracer` follows appends and flushes.
         """
         self.engine = engine
         self.counts: Counter[str] = Counter()
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self.window = window or Window()
         self._timing = timing or Timing()
+        self._tracer = tracer
         self._links: dict[Connection, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._groups = Groups()
@@ -92,6 +96,7 @@ class Hub:
             behind_limit=self._timing.behind_limit,
             flush_window=self._timing.flush_window,
             saw=saw,
+            tracer=tracer,
         )
 
     # Life
@@ -125,7 +130,9 @@ class Hub:
 
     async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
         """Append to the log; what the engine raises goes to the caller."""
-        receipts = await self.engine.append(stream, events)
+        with self._tracer.append(stream, events) as append:
+            receipts = await self.engine.append(stream, events)
+            append.answered(receipts)
         duplicates = sum([receipt.duplicate for receipt in receipts])
         self.counts["duplicates"] += duplicates
         self.counts["accepted"] += len(receipts) - duplicates

@@ -12,6 +12,7 @@ from steadcast.core.paging import merge, split
 from steadcast.errors import SteadcastError
 from steadcast.hub.frame import Frame
 from steadcast.hub.replay import RETRY_READ
+from steadcast.tracer import NO_TRACER
 from steadcast.wire import PAGE_BYTES, PAGE_EVENTS, size_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from steadcast.event import Batch
     from steadcast.hub.groups import Groups
     from steadcast.hub.replay import Replay
+    from steadcast.tracer import Tracer
 
 log = structlog.get_logger("steadcast.hub")
 
@@ -63,11 +65,13 @@ class Live:
         behind_limit: float,
         flush_window: float,
         saw: Callable[[Batch | None], None] | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Follow `engine`; a group may stay `behind_limit` seconds behind its head. `clock` is monotonic.
 
         A group is flushed at most every `flush_window` seconds, or in every step of the loop where it is 0.
-        `saw` is given every batch of the watch, and None where the watch begins anew.
+        `saw` is given every batch of the watch, and None where the watch begins anew; `tracer` follows each
+        flush.
         """
         self._engine = engine
         self._groups = groups
@@ -79,6 +83,7 @@ class Live:
         self._pending: dict[Group, _Pending] = {}
         self._flushed: WeakKeyDictionary[Group, float] = WeakKeyDictionary()
         self._saw = saw or (lambda _: None)
+        self._tracer = tracer
         self._watch: asyncio.Task[None] | None = None
         self._behind: dict[Group, tuple[int, float]] = {}
 
@@ -160,9 +165,10 @@ class Live:
         group.advance(self._clock(), batch.upto, events, frame.size)
         self._counts["deliveries"] += events * len(group.flows)
         self._counts["flushes"] += 1
-        for way, targets in list(group.targets.items()):
-            # A copy: a transport that is full takes its flow out of the group while it is written to.
-            way.write(frame, list(targets.values()))
+        with self._tracer.deliver(batch, len(group.flows)):
+            for way, targets in list(group.targets.items()):
+                # A copy: a transport that is full takes its flow out of the group while it is written to.
+                way.write(frame, list(targets.values()))
         self._counts["lagging"] += len(lagging)
         for flow in lagging:
             flow.settle()

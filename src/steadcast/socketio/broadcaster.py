@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -121,7 +122,8 @@ class SocketIOEventBroadcaster:
         """Begin to drain what is handed over, to process the queue, and to keep dead events."""
         jobs = {"drain": self._drain, "retry": self._retry_regularly, "bury": self._save_dead}
         self._tasks = [
-            asyncio.create_task(self._again_and_again(job), name=f"steadcast-{name}")
+            # A context of its own: whoever publishes first is not whom the work in the background is for.
+            asyncio.create_task(self._again_and_again(job), name=f"steadcast-{name}", context=Context())
             for name, job in jobs.items()
         ]
 

@@ -25,6 +25,7 @@ from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
 from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.timeouts import OTHERS, Timeouts
+from steadcast.tracer import NO_TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from steadcast.event import Event, Receipt
     from steadcast.hub import Hub
     from steadcast.socketio.connections import ConnectionEventHandler
+    from steadcast.tracer import Tracer
 
     Authorize = Callable[[dict[str, Any], object], Identity | Awaitable[Identity | None] | None]
 
@@ -63,12 +65,14 @@ class Transport:
         authorize: Authorize | None = None,
         spend: Callable[[Client, int], Awaitable[None]] | None = None,
         fanout: Fanout | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Attach.
 
         `publish` appends events; `wall` gives the time (RFC 3339) of those that came without one; `begin` is
         awaited before a connect is taken; `authorize(environ, auth)` tells who connects, or raises
-        `NotAllowed`; `spend` counts a client's publishes, and raises `RateLimited`.
+        `NotAllowed`; `spend` counts a client's publishes, and raises `RateLimited`; `tracer` follows
+        them.
         """
         self.timeouts = timeouts or Timeouts()
         self.fanout = fanout or Fanout()
@@ -82,6 +86,7 @@ class Transport:
         self._authorize = authorize
         self._spend = spend
         self._begin = begin
+        self._tracer = tracer
         self._emissions: Remembered[asyncio.Future[Any]] = Remembered()
         self._in_flight: dict[str, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -375,9 +380,11 @@ class Transport:
     async def _on_publish(self, client: Client, payload: Any) -> Answer:
         stream, events = parse_publish(payload, now=self._wall())
         client.gate.check(Scope.PUBLISH, stream)
-        if self._spend is not None:
-            await self._spend(client, len(events))
-        receipts = await self._publish(stream, events)
+        with self._tracer.publish(stream):
+            self._tracer.origins(payload)
+            if self._spend is not None:
+                await self._spend(client, len(events))
+            receipts = await self._publish(stream, events)
         return {"ok": True, "results": self._results(receipts)}, None
 
     async def _on_unreadable(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - the handlers' one form
