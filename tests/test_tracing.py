@@ -177,6 +177,14 @@ async def test_a_publish_over_socketio_belongs_to_the_trace_that_its_event_names
     assert not any("traceparent" in each for each in peer.events())
 
 
+async def test_a_publish_over_socketio_that_names_no_trace_begins_one(house: House) -> None:
+    async with subscribed(house) as peer:
+        assert (await peer.call("publish", {"stream": "s", "events": [event(1)]}))["ok"]
+        [publish] = await house.until("publish")
+    assert (parent_of(publish), links_of(publish)) == (None, [])
+    assert "origins_unreadable" not in house.spans.statistics()
+
+
 @pytest.mark.parametrize(
     ("body", "headers"),
     [

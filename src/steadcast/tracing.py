@@ -311,7 +311,8 @@ def _origins(told: object) -> Iterator[_Origin]:
         found = _decode_origins(told)
         yield from found if isinstance(found, list) else [found]
     else:
-        yield from msgspec.convert(told, _Payload).events
+        # A payload that was read into structs has none of these: they hold the attributes of ours alone.
+        yield from msgspec.convert(told, _Payload, from_attributes=True).events
 
 
 def _place(context: SpanContext) -> _Place:
