@@ -22,6 +22,10 @@ SERVED = 20.0
 """Seconds in which a witness must see an event: a bound for a loaded machine, not a measure."""
 
 
+CLOSE = 0x88
+"""A WebSocket frame's first byte: the end."""
+
+
 class Raw:
     """A Socket.IO connection of sockets and frames alone, cheap enough to have thousands."""
 
@@ -31,8 +35,8 @@ class Raw:
         self._acks = 0
 
     @classmethod
-    async def open(cls, port: int) -> Self:
-        """Open a WebSocket and connect to the default namespace."""
+    async def open(cls, port: int, *, namespace: bool = True) -> Self:
+        """Open a WebSocket, and connect to the default namespace."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         key = base64.b64encode(os.urandom(16)).decode()
         writer.write(
@@ -44,6 +48,8 @@ class Raw:
         assert b" 101 " in head, head
         raw = cls(reader, writer)
         assert (await raw.said())[0] == "0"
+        if not namespace:
+            return raw
         raw.say("40")
         assert (await raw.said()).startswith("40{")
         assert (await raw.said()).startswith('42["welcome"')
@@ -66,6 +72,8 @@ class Raw:
         elif size == 127:
             (size,) = struct.unpack("!Q", await self._reader.readexactly(8))
         body = await self._reader.readexactly(size)
+        if first == CLOSE:
+            raise asyncio.IncompleteReadError(body, None)
         return body.decode() if first == 0x81 else ""
 
     async def call(self, name: str, payload: Any) -> Any:
@@ -80,6 +88,10 @@ class Raw:
         self._acks += 1
         self.say(f"42{self._acks}" + json.dumps([name, payload]))
         await self._writer.drain()
+
+    def stop_reading(self) -> None:
+        """Take nothing more off the wire."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     def cut(self) -> None:
         """End it without a word."""

@@ -82,8 +82,7 @@ async def test_a_subscriber_that_never_acks_gets_its_window_and_is_sent_away(ser
         for each in silent:
             await each.emit_acked("subscribe", {"stream": "s", "from": "start"})
         await somebody.is_served()
-        for each in silent:
-            got, told = await _until_the_end(each)
+        for got, told in await asyncio.gather(*map(_until_the_end, silent)):
             assert 0 < got <= 1_024
             assert "ack_overdue" in told
         assert server.rss() - before < 60 * MIB

@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from steadcast.socketio.engineio import QUEUE_LIMIT
 from steadcast.socketio.server import Server, own_server
+from tests.hostile.flood import Raw
 from tests.support.engine import Place, closed, listening, said
 
 INTERVAL = 0.2
@@ -318,6 +319,27 @@ async def test_a_client_that_takes_nothing_is_disconnected_when_its_queue_is_ful
     assert (socket.closed, socket.queue.qsize()) == (True, 0)
     assert place.sio.eio.counts["overflowing_clients"] == 1
     assert place.sio.eio.counts["packets_dropped"] == QUEUE_LIMIT
+
+
+async def test_a_websocket_that_takes_nothing_is_cut_a_while_after_its_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steadcast.socketio.engineio.CLOSE_TIMEOUT", 0.3)
+    raw = await Raw.open(place.port, namespace=False)
+    (sid,) = place.sio.eio.sockets
+    socket = place.sio.eio.sockets[sid]
+    raw.stop_reading()
+    for _ in range(40):
+        await place.sio.eio.send(sid, "x" * 1_000_000)
+    await socket.close(wait=False)
+    async with asyncio.timeout(10):
+        while not place.sio.eio.counts["closes_timed_out"]:
+            await asyncio.sleep(0.01)
+        while socket._reading is None or not socket._reading.done():
+            await asyncio.sleep(0.01)
+    assert place.sio.eio.sockets == {}
+    assert place.sio.eio.counts["packets_dropped"] > 0
+    raw.cut()
 
 
 async def test_a_body_beyond_twice_the_limit_is_not_read(place: Place) -> None:

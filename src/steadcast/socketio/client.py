@@ -200,13 +200,13 @@ class Client:
             self._spawn(self._leave(error))
 
     async def _leave(self, error: SteadcastError) -> None:
+        carrier = self._carrier  # the end of the session lets go of it
         await self.send("error", error.as_wire())
         await self._server.disconnect(self.id, NAMESPACE)
-        await self.hang_up()
+        await self._hang_up(carrier)
 
-    async def hang_up(self, patience: float = 2.0) -> None:
+    async def _hang_up(self, carrier: DirectWebSocket | None, patience: float = 2.0) -> None:
         """Close the connection below as well, after `patience` seconds whether it drained or not."""
-        carrier = self._carrier
         socket = self._server.eio.sockets.get(self._eio_sid)
         if socket is None:
             return

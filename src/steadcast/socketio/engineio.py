@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 UPGRADE_TIMEOUT: Final = 10.0
 """Seconds that an upgrade to WebSocket may take."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a client may take to take the end of its session."""
 QUEUE_LIMIT: Final = 10_000
 """Packets that wait for one client; one that doesn't take them is disconnected, and they are counted."""
 KEPT_CLOSED: Final = 30.0
@@ -59,7 +61,9 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         """Begin a session."""
         super().__init__(server, sid)
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._polled = False
+        self._given_up = False
 
     # Packets that go out
 
@@ -147,10 +151,19 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         if self.upgraded:
             self.server.sockets.pop(self.sid, None)
             self.queue.put_nowait(None)
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._give_up)
         else:
             self.server.forget_later(self.sid)
         if wait and (self.upgraded or self._polled):
             await self.queue.join()
+
+    def _give_up(self) -> None:
+        """End a WebSocket whose client takes nothing, not even the end."""
+        if self._reading is not None and not self._reading.done():
+            self._given_up = True
+            self.server.counts["closes_timed_out"] += 1
+            self.server.counts["packets_dropped"] += self._drop_queued()
+            self._reading.cancel()
 
     # Polling
 
@@ -216,12 +229,16 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self.connected = self.upgraded = True
         self.upgrading = False
         writing = asyncio.ensure_future(self._write(ws))
+        self._reading = asyncio.ensure_future(self._read(ws))
         try:
-            await self._read(ws)
+            await asyncio.wait({self._reading})
         finally:
+            self._reading.cancel()
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
             self.queue.put_nowait(None)
-            await writing
+            if self._given_up:
+                writing.cancel()
+            await asyncio.wait({writing})
 
     async def _upgrades(self, ws: Any) -> bool:
         """Go through the upgrade: probe, the end of the poll that waits, and the client's word."""
