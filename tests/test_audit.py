@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -105,7 +106,8 @@ def test_known_vulnerabilities_are_told_and_fail(lists: Lists) -> None:
     done = audit(lists.url)
     assert done.returncode == 1
     assert "msgspec" in done.stdout
-    assert "socket.io-client *: high: made up" in done.stdout
+    # npm tells the range of versions, or none, as its cache knows them.
+    assert re.search(r"^socket\.io-client \S*: high: made up$", done.stdout, re.MULTILINE)
 
 
 def test_without_a_network_it_says_so_and_passes() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation.modes import GenerationMode
+from schemathesis.specs.openapi import schemas  # noqa: F401 - loaded here: within a test, pytest may fail to
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from steadcast.http.openapi import document
