@@ -33,11 +33,12 @@ from steadcast.http.rates import Rates
 from steadcast.http.tokens import JwtRules, Tokens
 from steadcast.hub import Hub, Timing
 from steadcast.masking import Masking
+from steadcast.socketio.admission import Admission
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.socketio.dead import DeadEvents, now_text
 from steadcast.socketio.fanout import Fanout
-from steadcast.socketio.server import own_server
+from steadcast.socketio.server import Server, own_server
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
 from steadcast.tracer import NO_TRACER
@@ -286,6 +287,7 @@ class Steadcast:
             authorize=authorize,
             spend=self._spend,
             fanout=Fanout(self.settings.fanout),
+            admission=Admission(at_once=self.settings.admit_at_once, waiting=self.settings.admit_waiting),
             tracer=self.tracer,
         )
 
@@ -369,6 +371,8 @@ class Steadcast:
             "connections": self.connections.statistics(),
             "fanout": self.transport.fanout.statistics(list(self.connections), self.settings.flush_window),
             "handlers": self.timeouts.counts.statistics(),
+            "admission": self.transport.admission.statistics(),
+            "socketio": self.sio.statistics() if isinstance(self.sio, Server) else {},
             "emissions": self.transport.emissions_statistics(),
             "broadcaster": self.broadcaster.statistics(),
             "announcements": dict(self.announcements.counts),

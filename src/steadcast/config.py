@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_connects: str = _default("50/second")
     rate_publishes: str = _default("off")
     rate_guesses: str = _default("10/minute")
+    admit_at_once: AtLeast1 = _default(16)
+    admit_waiting: AtLeast1 = _default(5_000)
     masking: bool = _default(True)
     mask_patterns: list[str] = _default([])
     mask_keys: list[str] = _default([])

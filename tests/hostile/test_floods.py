@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from steadcast.socketio.admission import ENDS
 from tests.hostile.flood import Raw, open_many, witness
 from tests.support.server import Server, event
 
 MIB = 1024 * 1024
 IDLE = 2_000
+STORM = 300
 STREAMS = 10_000
 
 
@@ -28,6 +32,68 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def limited(tmp_path: Path) -> Iterator[Server]:
     with Server(tmp_path, STEADCAST_RATE_PUBLISHES="200/second") as running:
         yield running
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path, STEADCAST_ADMIT_AT_ONCE="1", STEADCAST_ADMIT_WAITING="20") as running:
+        yield running
+
+
+def admission_of(server: Server) -> dict[str, int]:
+    """Give what the server counts of who came in, which must add up."""
+    told: dict[str, int] = server.get("/v1/stats").json()["admission"]
+    assert told["asked"] == sum(told[end] for end in (*ENDS, "waiting")), told
+    return told
+
+
+async def test_a_storm_of_connects_and_subscribes_comes_in_while_others_are_served(server: Server) -> None:
+    async def come(raw: Raw) -> Any:
+        raw.say("40")
+        assert (await raw.said()).startswith("40{")
+        return await raw.call("subscribe", {"stream": "storm"})
+
+    async with witness(server) as somebody:
+        before = admission_of(server)
+        raws = await asyncio.gather(*(Raw.open(server.port, namespace=False) for _ in range(STORM)))
+        storm = asyncio.gather(*(come(raw) for raw in raws))
+        served = 0
+        while not storm.done():
+            await somebody.is_served()
+            served += 1
+        answers = await storm
+        assert all(answer["ok"] for answer in answers), answers
+        assert served > 1, "the witness waited until the storm was over"
+        after = admission_of(server)
+        assert after["admitted"] - before["admitted"] == 2 * STORM
+        assert after["waiting"] == 0
+        for raw in raws:
+            raw.cut()
+
+
+async def test_more_than_may_wait_are_told_when_to_come_back_and_come_in_then(narrow: Server) -> None:
+    refused = 0
+
+    async def come() -> None:
+        nonlocal refused
+        while True:
+            raw = await Raw.open(narrow.port, namespace=False)
+            raw.say("40")
+            answer = await raw.said()
+            raw.cut()
+            if answer.startswith("40{"):
+                return
+            assert answer.startswith("44{"), answer
+            told = json.loads(answer[2:])["data"]
+            assert (told["code"], told["temporary"]) == ("rate_limited", True)
+            refused += 1
+            await asyncio.sleep(told["retry_after"] * (0.5 + random.random()))
+
+    async with witness(narrow) as somebody:
+        await asyncio.gather(*(come() for _ in range(STORM)))
+        await somebody.is_served()
+        told = admission_of(narrow)
+        assert refused == told["full"] + told["overdue"] > 0
 
 
 async def test_two_thousand_idle_connections_cost_little_and_starve_nobody(server: Server) -> None:

@@ -16,6 +16,7 @@ from socketio import packet
 from steadcast.errors import TooLarge
 from steadcast.socketio.codec import UNREADABLE, JsonPacket
 from steadcast.socketio.engineio import EngineServer
+from steadcast.socketio.rooms import Rooms
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024 + 64 * 1024
 """Bytes of one message: a body of 4 MiB, and what stands around it."""
@@ -24,6 +25,19 @@ CONNECT_TIMEOUT: Final = 45.0
 HELD_LIMIT: Final = 1_000
 """Packets for a client that is still inside its connect; more are dropped, and counted."""
 
+COUNTED: Final = (
+    "protocol_errors",
+    "messages_too_large",
+    "ping_timeouts",
+    "connect_timeouts",
+    "polls_cut",
+    "upgrades_failed",
+    "writes_failed",
+    "overflowing_clients",
+    "packets_dropped",
+    "held_dropped",
+)
+"""What is counted of connections, whether it has happened or not."""
 ATTACHMENTS: Final = 64
 """Binary parts of one message."""
 
@@ -56,8 +70,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         self.eio.on_too_large = self._refuse_too_large
 
     def statistics(self) -> dict[str, int]:
-        """Count connections, and what went wrong with them, by reason."""
-        return {"connections": len(self.eio.sockets), **self.eio.counts, **self.counts}
+        """Count connections, and what went wrong with them, by reason; the names are `COUNTED`."""
+        counted = {reason: self.eio.counts[reason] + self.counts[reason] for reason in COUNTED}
+        return {"connections": len(self.eio.sockets), **counted}
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -204,6 +219,7 @@ def own_server(**options: Any) -> Server:
     """
     defaults: dict[str, Any] = {
         "async_mode": "asgi",
+        "client_manager": Rooms(),
         "serializer": JsonPacket,
         "max_http_buffer_size": MAX_MESSAGE,
         "cors_allowed_origins": None,

@@ -19,8 +19,16 @@ from socketio import exceptions, packet
 from steadcast import wire
 from steadcast.core.remember import Remembered
 from steadcast.core.scopes import ANYBODY, Scope
-from steadcast.errors import Draining, HandlerTimeout, InvalidRequest, RateLimited, SteadcastError
+from steadcast.errors import (
+    Draining,
+    HandlerTimeout,
+    InvalidRequest,
+    RateLimited,
+    SteadcastError,
+    Unavailable,
+)
 from steadcast.incoming import Publish, parse_publish
+from steadcast.socketio.admission import Admission
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
 from steadcast.socketio.fanout import Fanout
@@ -65,6 +73,7 @@ class Transport:
         authorize: Authorize | None = None,
         spend: Callable[[Client, int], Awaitable[None]] | None = None,
         fanout: Fanout | None = None,
+        admission: Admission | None = None,
         tracer: Tracer = NO_TRACER,
     ) -> None:
         """Attach.
@@ -76,6 +85,7 @@ class Transport:
         """
         self.timeouts = timeouts or Timeouts()
         self.fanout = fanout or Fanout()
+        self.admission = admission or Admission()
         self.draining = False
         self._server = server
         self._hub = hub
@@ -167,13 +177,17 @@ class Transport:
             await self._welcome(sid, eio_sid, auth, identity)
 
     async def _admit(self, eio_sid: str, auth: Any) -> Identity:
+        await self.admission.enter()
+        environ = self._server.environ.get(eio_sid)
+        if environ is None:
+            raise Unavailable("the connection ended while it waited to be let in")
         if self.draining:
             raise Draining("the server is going away")
         if auth is not None and not isinstance(auth, dict):
             raise InvalidRequest("the auth of a connect is an object", field="auth")
         identity = None
         if self._authorize is not None:
-            found = self._authorize(self._server.environ[eio_sid], auth)
+            found = self._authorize(environ, auth)
             identity = await self._answered(found) if isinstance(found, Awaitable) else found
         await self._begin()
         return identity or ANYBODY
@@ -361,6 +375,7 @@ class Transport:
     async def _on_subscribe(self, client: Client, payload: Any) -> Answer:
         request = wire.parse_subscribe(payload)
         client.gate.check(Scope.SUBSCRIBE, request.stream)
+        await self.admission.enter()
         answers, session = await self._hub.subscribe(client, request)
         self._connections.subscribed(client)
         return wire.answer_wire(answers), lambda: client.begin(session)
