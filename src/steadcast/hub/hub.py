@@ -20,6 +20,7 @@ from steadcast.event import LANES, Lane, Position
 from steadcast.hub.frame import ONE_BY_ONE
 from steadcast.hub.groups import Groups, raise_idle
 from steadcast.hub.live import Live
+from steadcast.hub.reading import Looks
 from steadcast.hub.replay import READERS, Replay
 from steadcast.tracer import NO_TRACER
 from steadcast.wire import Cursor
@@ -86,6 +87,7 @@ class Hub:
         self._links: dict[Connection, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._groups = Groups()
+        self._looks = Looks(engine)
         self._replay = Replay(engine, self._groups, self.counts, self._clock)
         self._live = Live(
             engine,
@@ -265,7 +267,7 @@ class Hub:
         Of several servers that hold a log, one that lost touch with the others may tell an old head for a
         while. Only a log that takes a write surely knows its end; without one nobody is told `reset`.
         """
-        description = await self.engine.describe(request.stream)
+        description = await self._looks.describe(request.stream)
         states = description.streams[request.stream]
         above = [
             lane
@@ -276,7 +278,7 @@ class Hub:
             return description
         self.counts["heads_checked"] += 1
         await self.engine.append(request.stream, [])
-        return await self.engine.describe(request.stream)
+        return await self._looks.describe(request.stream)
 
     async def _answer(self, request: Subscribe, lane: Lane, epoch: str, state: LaneState) -> LaneAnswer:
         dense = self.engine.dense
