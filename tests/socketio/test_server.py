@@ -6,7 +6,10 @@ https://github.com/socketio/socket.io-protocol
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +19,7 @@ from websockets.asyncio.client import ClientConnection
 
 from steadcast.app import Steadcast
 from steadcast.engines.memory import MemoryEngine
-from steadcast.socketio.server import ATTACHMENTS, HELD_LIMIT, Server, own_server
+from steadcast.socketio.server import ATTACHMENTS, COUNTED, HELD_LIMIT, Server, own_server
 from tests.support.engine import Place, closed, listening, said
 
 
@@ -265,3 +268,14 @@ async def test_a_message_over_the_limit_before_the_connect_ends_the_connection()
         await said(socket)
         await socket.send("4" + "x" * 11_000)
         await closed(socket)
+
+
+def test_all_that_is_counted_of_connections_is_told_and_both_floors_add_up() -> None:
+    server = own_server()
+    sources = (inspect.getsource(sys.modules[type(each).__module__]) for each in (server, server.eio))
+    counted = {name for source in sources for name in re.findall(r'counts\["(\w+)"\] \+=', source)}
+    assert counted == set(COUNTED)
+    server.counts["protocol_errors"] = 2
+    server.eio.counts["protocol_errors"] = 3
+    told = server.statistics()
+    assert told == {"connections": 0, **dict.fromkeys(COUNTED, 0), "protocol_errors": 5}

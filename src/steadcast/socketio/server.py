@@ -33,6 +33,7 @@ COUNTED: Final = (
     "polls_cut",
     "upgrades_failed",
     "writes_failed",
+    "closes_timed_out",
     "overflowing_clients",
     "packets_dropped",
     "held_dropped",
