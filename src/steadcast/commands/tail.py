@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import select
+import signal
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -67,10 +68,11 @@ def tail(
         subscriber = _subscriber(Subscriber, address, stream, token, wanted)
         done = asyncio.run(_follow(subscriber, show_for(as_json=as_json), type_ or "*", count, place))
     except KeyboardInterrupt:
-        place.tell()
-        leave(Exit.INTERRUPTED)
+        done = Exit.INTERRUPTED
     except SteadcastError as error:
         leave_with(error)
+    if done is Exit.INTERRUPTED:
+        place.tell()
     leave(done)
 
 
@@ -141,7 +143,8 @@ def _reach(address: Address) -> None:
 async def _follow(subscriber: Subscriber, show: Show, glob: str, count: int | None, place: _Place) -> Exit:
     shown = 0
     async with subscriber:
-        watching = asyncio.create_task(_watch(subscriber))
+        interrupted = _interruptible()
+        watching = asyncio.create_task(_watch(subscriber, interrupted))
         try:
             async for delivery in subscriber:
                 if fnmatchcase(delivery.event.type, glob):
@@ -155,19 +158,36 @@ async def _follow(subscriber: Subscriber, show: Show, glob: str, count: int | No
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-    return Exit.DONE
+    return Exit.INTERRUPTED if interrupted.is_set() else Exit.DONE
 
 
-async def _watch(subscriber: Subscriber) -> None:
-    """Tell when the connection goes and comes; end the subscription when nobody reads the output any more."""
+def _interruptible() -> asyncio.Event:
+    """Give what the first Ctrl-C sets; the second one has its usual effect.
+
+    The usual one cancels, and the Socket.IO library takes some cancellations for its own and goes on.
+    """
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        interrupted.set()
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    return interrupted
+
+
+async def _watch(subscriber: Subscriber, interrupted: asyncio.Event) -> None:
+    """Tell when the connection goes and comes; end the subscription when it is to end, or nobody reads on."""
     was_there = True
-    while _is_read():
-        await asyncio.sleep(_LOOK)
+    while _is_read() and not interrupted.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(interrupted.wait(), _LOOK)
         is_there = subscriber.connected
         if subscriber.connects and is_there != was_there:
             tell("connected again" if is_there else "the connection is lost; trying again")
             was_there = is_there
-    mute()
+    if not interrupted.is_set():
+        mute()
     await subscriber.aclose()
 
 
