@@ -129,7 +129,8 @@ async def test_in_chromium_nothing_is_lost_doubled_or_reordered(
 async def test_a_reloaded_page_shows_the_last_events_again_and_goes_on(
     browser: Browser, server: Server
 ) -> None:
-    page = await browser.new_page()
+    # High enough for all of them: the list has only those rows that can be seen.
+    page = await browser.new_page(viewport={"width": 1280, "height": 1200})
     server.publish("orders", *[event(n) for n in range(20)])
     await page.goto(f"{server.url}/?stream=orders")
     await page.wait_for_selector('[data-testid="row"] >> nth=19')
