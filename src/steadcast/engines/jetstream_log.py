@@ -51,6 +51,9 @@ CATCH_UP_LIMIT: Final = 2.0
 RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
 
+CANCEL_AGAIN: Final = 0.2
+"""Seconds until a task that goes on all the same is cancelled anew."""
+
 
 class LogCounts(msgspec.Struct, kw_only=True):
     """What happened to a node's way to its log."""
@@ -93,9 +96,10 @@ class Log:
 
     async def aclose(self) -> None:
         """Disconnect."""
-        if self._task is not None:
+        # Again and again: nats-py takes a cancellation that meets its connect for a failed one.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task}, timeout=CANCEL_AGAIN)
         self.index.close()
 
     async def ready(self) -> Link:
