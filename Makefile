@@ -51,8 +51,9 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Two at a time, a file each: most tests wait for processes rather than for a processor.
 test-python: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-js: setup
 	@sh scripts/node npm run test --silent --workspaces --if-present
