@@ -249,7 +249,7 @@ def test_data_so_deep_that_no_reader_takes_it_is_refused_as_well() -> None:
 NO_JSON = [float("nan"), float("inf"), float("-inf"), "\ud800", {"\udfff": 1}, object(), {(1, 2): 3}, 1j]
 
 
-@pytest.mark.parametrize("value", NO_JSON, ids=ascii)
+@pytest.mark.parametrize("value", NO_JSON, ids=lambda value: ascii(value).partition(" at 0x")[0])
 def test_what_is_not_json_is_refused_wherever_it_stands(value: object) -> None:
     for data in (value, [1, [value]], {"a": {"b": value}}):
         found = refused(lambda d=data: wire.compact(d, index=0))  # type: ignore[misc]
