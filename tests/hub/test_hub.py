@@ -318,18 +318,18 @@ async def live_hub(window: float, conns: int) -> tuple[Hub, Flushes, list[Listen
 
 
 async def test_an_idle_group_is_flushed_at_once_and_a_busy_one_when_the_window_ends() -> None:
-    hub, flushes, _ = await live_hub(0.05, 3)
+    hub, flushes, _ = await live_hub(1.0, 3)
     now = asyncio.get_running_loop().time
     began = now()
     await hub.append("s", [event(0)])
     await until(lambda: flushes.written)
-    assert flushes.written[0][0] - began < 0.04
+    assert flushes.written[0][0] - began < 0.9
     for n in range(1, 6):
         await hub.append("s", [event(n)])
     assert len(flushes.written) == 1
     await until(lambda: len(flushes.written) == 2)
     (first, _, _), (second, together, everybody) = flushes.written
-    assert second - first >= 0.05
+    assert second - first >= 1.0
     assert together == [2, 3, 4, 5, 6]
     assert everybody == 3
     await hub.aclose()

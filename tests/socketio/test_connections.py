@@ -175,7 +175,7 @@ async def test_the_checks_run_by_themselves_and_a_vanished_client_goes_within_it
         await peer.call("subscribe", {"stream": "s"})
         began = time.monotonic()
         await peer.until(lambda: peer.named("disconnect"))
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 15
         assert len(house.connections) == 0
 
 

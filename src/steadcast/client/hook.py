@@ -1,7 +1,8 @@
 """`steadcast hook`: takes a coding agent's hook from standard input to the server; never disturbs the agent.
 
 Whatever goes wrong, it exits 0 and prints nothing. The event is in the spool before the server is tried,
-and the server gets at most 300 ms. Only the standard library, and little of it: this runs at every tool call.
+and the server gets at most 300 ms, less what the disk took. Only the standard library, and little of it:
+this runs at every tool call.
 
 Input that isn't a JSON object isn't lost in silence: it becomes a bounded event of its own, with
 `hook_event_name` "hook.invalid", `reason`, `bytes` and the first characters as `head`. A JSON object too
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from steadcast.client.post import Connection
     from steadcast.client.spool import Spool
     from steadcast.client.spooled import Request
     from steadcast.masking import Masking
@@ -36,6 +38,9 @@ MAX_INPUT = 8 * 1024 * 1024
 """Bytes that are read to be understood; what follows is read and thrown away, so that the agent can write."""
 
 SEND_SECONDS = 0.3
+"""From the end of the input on; what the imports and the spool take of it, the server doesn't get."""
+
+_MIN_SEND_SECONDS = 0.1
 _INPUT_SECONDS = 1.0
 _LIFE_SECONDS = 2.5
 _CHUNK = 256 * 1024
@@ -61,7 +66,9 @@ def main() -> int:
 
 
 def _run(environ: Mapping[str, str]) -> None:
-    request = _request(*_read_input(0), environ)
+    given = _read_input(0)
+    end = time.monotonic() + SEND_SECONDS
+    request = _request(*given, environ)
     if request is None:
         return
     from steadcast.client.address import DEFAULT_URL, parse_address
@@ -79,20 +86,21 @@ def _run(environ: Mapping[str, str]) -> None:
     except OSError:
         spool = None  # no disk: what remains is to send it at once
     _may_end()
-    _live_at_most(SEND_SECONDS)
-    _send(request, spool, address.url, environ.get("STEADCAST_TOKEN"))
-
-
-def _send(request: Request, spool: Spool | None, url: str, token: str | None) -> None:
-    from steadcast.client.drain import Drain
     from steadcast.client.post import Connection
 
-    connection = Connection(url, token=token)
+    left = max(end - time.monotonic(), _MIN_SEND_SECONDS)
+    _live_at_most(left)
+    _send(request, spool, Connection(address.url, token=environ.get("STEADCAST_TOKEN")), left)
+
+
+def _send(request: Request, spool: Spool | None, connection: Connection, seconds: float) -> None:
+    from steadcast.client.drain import Drain
+
     if spool is None:
-        connection.post(request.path, request.headers, request.body, timeout=SEND_SECONDS)
+        connection.post(request.path, request.headers, request.body, timeout=seconds)
     else:
         # Ours is the youngest: it is sent directly if nothing older waits, and else after that.
-        Drain(spool, connection).until(time.monotonic() + SEND_SECONDS)
+        Drain(spool, connection).until(time.monotonic() + seconds)
 
 
 def _be_quiet() -> None:
