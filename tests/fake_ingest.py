@@ -89,7 +89,7 @@ class FakeIngest:
         """Give the ids that were applied, in order."""
         return [event_id for where, event_id in self.applied if path in {None, where}]
 
-    def wait(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    def wait(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
         """Wait until the condition holds, looked at after each request."""
         with self.changed:
             assert self.changed.wait_for(condition, timeout), "it never came"

@@ -68,7 +68,7 @@ async def test_what_can_never_work_is_refused_at_once(
 async def test_broadcast_hands_over_and_the_event_arrives(cast: Steadcast) -> None:
     await cast.start()
     event_id = cast.broadcast("orders", type="a", data=1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (await cast.engine.describe("orders")).streams["orders"]["normal"].head:  # type: ignore[index]
             await asyncio.sleep(0.005)
     again = await cast.publish("orders", type="a", data=1, id=event_id)

@@ -381,7 +381,7 @@ class TestTimeoutDecorator:
             await peer.connect(house.url)
             try:
                 assert (await peer.call("work", {}))["error"]["code"] == "timeout"
-                await asyncio.wait_for(cancelled.wait(), 5)
+                await asyncio.wait_for(cancelled.wait(), 30)
                 assert (await peer.call("subscribe", {"stream": "s"}))["ok"]
                 await peer.close()
             finally:
@@ -527,7 +527,7 @@ class TestEndToEnd:
         await until(lambda: place.cast.broadcaster.queue.stats["queue_size"] >= 5, "the queue")
         assert not any(task.done() for task in waiting)
         place.engine.heal()
-        receipts = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        receipts = await asyncio.wait_for(asyncio.gather(*waiting), 30)
         assert (await again(place, 1)).status_code == 200
         everything = {"e0", "e1", *(f"in{n}" for n in range(5)), *(f"out{n}" for n in range(5))}
         for follower in followers:
@@ -626,7 +626,7 @@ class TestEndToEnd:
         await until(lambda: place.cast.broadcaster.queue.stats["queue_size"] == 1, "the queue")
         assert breaker.state is not State.CLOSED
         place.engine.heal()
-        assert (await asyncio.wait_for(waiting, 5)).position.offset == 1
+        assert (await asyncio.wait_for(waiting, 30)).position.offset == 1
 
     async def test_events_are_delivered_through_a_network_that_is_cut_again_and_again(
         self, place: Place
@@ -673,7 +673,7 @@ class TestEndToEnd:
         fast = asyncio.create_task(place.cast.publish("s", type="t", id="critical", priority="critical"))
         await until(lambda: place.cast.broadcaster.queue.stats["queue_size"] == 2, "the critical one")
         place.engine.heal()
-        await asyncio.wait_for(asyncio.gather(slow, fast), 5)
+        await asyncio.wait_for(asyncio.gather(slow, fast), 30)
         late = await place.follow(live=False)
         await until(lambda: len(late.ids) == 902, "everything")
         assert late.ids.index("critical") < 600
@@ -789,13 +789,13 @@ class TestEndToEnd:
 
 async def again(place: Place, number: int) -> Any:
     """Publish as a client does that is told 503: again, until it is taken."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (answer := await place.post(number)).status_code == 503:
             await asyncio.sleep(0.02)
     return answer
 
 
 async def ready_again(place: Place) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await place.ready())[0] != 200:
             await asyncio.sleep(0.02)

@@ -31,7 +31,7 @@ async def engine() -> AsyncIterator[FaultyEngine]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 

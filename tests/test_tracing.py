@@ -67,7 +67,7 @@ class House:
         ]
 
     async def until(self, name: str, count: int = 1) -> list[ReadableSpan]:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while len(self.named(name)) < count:
                 await asyncio.sleep(0.005)
         return self.named(name)
@@ -224,7 +224,7 @@ async def test_a_trace_that_cannot_be_read_refuses_nothing(house: House) -> None
 async def test_a_flush_of_several_publishes_is_linked_to_each_of_them(house: House) -> None:
     async with subscribed(house):
         await asyncio.gather(*(house.post(event(n)) for n in range(1, 21)))
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while sum(len(span.links) for span in house.named("deliver")) < 20:
                 await asyncio.sleep(0.005)
     linked = [each for span in house.named("deliver") for each in links_of(span)]

@@ -65,7 +65,7 @@ def assert_nothing_uncounted(publisher: AsyncPublisher) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 

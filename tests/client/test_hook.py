@@ -311,7 +311,7 @@ def ignores(pid: int, number: int) -> bool:
     return bool(mask >> (number - 1) & 1)
 
 
-def wait_until(condition: Any, timeout: float = 5.0) -> None:
+def wait_until(condition: Any, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it never came"

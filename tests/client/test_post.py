@@ -42,7 +42,7 @@ def connection(server: FakeIngest) -> Iterator[Connection]:
     opened.close()
 
 
-def post(connection: Connection, timeout: float = 5.0) -> Outcome:
+def post(connection: Connection, timeout: float = 20.0) -> Outcome:
     return connection.post(PATH, {"content-type": "application/json"}, BODY, timeout=timeout)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.utils import accept_key
 
 from steadcast.client.subscriber import Delivery, Subscriber
 from steadcast.core.backoff import Backoff
@@ -37,7 +38,7 @@ async def publish(house: House, start: int, stop: int, **more: Any) -> None:
 
 async def take(subscriber: Subscriber, count: int) -> list[Delivery]:
     got: list[Delivery] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for delivery in subscriber:
             got.append(delivery)
             if len(got) == count:
@@ -99,11 +100,67 @@ async def test_a_server_that_falls_silent_is_left(house: House) -> None:
             await publish(house, 0, 1)
             await take(subscriber, 1)
             proxy.blackhole = True
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while subscriber.connects < 2:
                     await asyncio.sleep(0.02)
                     if not subscriber.connected:
                         proxy.blackhole = False
+
+
+async def test_a_handshake_that_nobody_answers_is_given_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steadcast.client.connection.CONNECT_TIMEOUT", 1.0)
+    await publish(house, 0, 1)
+    port = int(house.url.rsplit(":", 1)[1])
+    async with FaultProxy("127.0.0.1", port) as proxy:
+        proxy.blackhole = True
+        async with Subscriber(proxy.url, "s", start="start", backoff=QUICK) as subscriber:
+            async with asyncio.timeout(30):
+                while not proxy.counts["connections"]:
+                    await asyncio.sleep(0.01)
+            proxy.blackhole = False  # what was swallowed stays swallowed: only another connection helps
+            assert ids(await take(subscriber, 1)) == ["e0"]
+
+
+async def test_a_server_that_closes_before_its_first_packet_is_tried_again(house: House) -> None:
+    await publish(house, 0, 1)
+    refused = 0
+
+    async def upgrade_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        accepted = f"Sec-WebSocket-Accept: {accept_key(key.split(b':', 1)[1].strip().decode())}\r\n\r\n"
+        writer.write(b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + accepted.encode())
+        writer.write(b"\x88\x02\x03\xe9")  # a close frame: 1001, going away
+        await writer.drain()
+        writer.close()
+        refused += 1
+
+    closing = await asyncio.start_server(upgrade_and_close, "127.0.0.1", 0)
+    door = closing.sockets[0].getsockname()[1]
+    async with Subscriber(f"http://127.0.0.1:{door}", "s", start="start", backoff=QUICK) as subscriber:
+        async with asyncio.timeout(30):
+            while refused < 3:
+                await asyncio.sleep(0.01)
+        subscriber.url = house.url
+        assert ids(await take(subscriber, 1)) == ["e0"]
+    closing.close()
+
+
+async def test_an_on_told_that_fails_stops_nothing(house: House) -> None:
+    await publish(house, 0, 10)
+    await house.engine.trim("s", Lane.NORMAL, 6)
+
+    def broken(told: Told) -> None:
+        raise ValueError(told)
+
+    kept: dict[str, list[str | int]] = {"normal": ["e1", 2, "e1"]}
+    async with Subscriber(house.url, "s", cursors=kept, on_told=broken) as subscriber:
+        assert ids(await take(subscriber, 4)) == ["e6", "e7", "e8", "e9"]
+        assert subscriber.tellings_failed == 1
+        assert [told.kind for told in subscriber.told] == ["trimmed"]
 
 
 async def test_a_handler_that_fails_three_times_is_passed_over_and_told(house: House) -> None:
@@ -119,7 +176,7 @@ async def test_a_handler_that_fails_three_times_is_passed_over_and_told(house: H
 
     async with Subscriber(house.url, "s", start="start", on_told=told.append) as subscriber:
         running = asyncio.create_task(subscriber.run(handler))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while "e2" not in tried:
                 await asyncio.sleep(0.01)
     await running
@@ -189,7 +246,7 @@ async def test_a_goaway_is_followed_by_a_reconnect_in_its_range(house: House) ->
         for client in house.connections:
             await client.send("goaway", {"reason": "drain", "reconnect_in": [0.3, 0.4]})
             client.kick(NotAllowed("gone", code="draining"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while subscriber.connects < 2:
                 await asyncio.sleep(0.01)
         assert asyncio.get_running_loop().time() - began >= 0.3

@@ -76,7 +76,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
 def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "nginx ended"
     try:
-        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
     except httpx.TransportError:
         return False
 

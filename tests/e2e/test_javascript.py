@@ -103,7 +103,7 @@ async def applied(page: Page) -> list[str]:
     return found
 
 
-async def until_applied(page: Page, history: History, within: float = 20.0) -> None:
+async def until_applied(page: Page, history: History, within: float = 40.0) -> None:
     deadline = asyncio.get_running_loop().time() + within
     while not history.complete:
         assert asyncio.get_running_loop().time() < deadline, "every acked event is applied: not in time"

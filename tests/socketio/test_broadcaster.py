@@ -85,7 +85,7 @@ class Stage:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 
@@ -522,7 +522,7 @@ async def test_what_is_given_up_is_in_the_file_at_once_and_survives_a_crash(tmp_
     for name in ("1", "2"):
         made.cast.broadcast("s", event(name))
     await made.drained()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (path.exists() and path.read_bytes()):
             await asyncio.sleep(0.001)
     again = DeadEvents(FaultyEngine(MemoryEngine()), path=path)
@@ -543,7 +543,7 @@ async def test_a_defect_in_a_round_does_not_end_the_rounds(
     monkeypatch.setattr(stage.cast, "process", process)
     stage.cast.retry_interval = 0.001
     stage.cast.start()
-    await asyncio.wait_for(until_slowly(lambda: len(rounds) >= 3), 5)
+    await asyncio.wait_for(until_slowly(lambda: len(rounds) >= 3), 30)
     assert stage.cast.counts["rounds_failed"] >= 2
 
 
@@ -699,7 +699,7 @@ async def play(script: list[tuple[str, int, bool]]) -> None:
         await made.drained()
         await made.rounds(1, every=3.0)
     made.engine.heal()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not all(task.done() for task in tasks.values()):
             await made.rounds(1)
             await asyncio.sleep(0)

@@ -155,7 +155,7 @@ class Engine:
         await self.ws.send_str("40")
 
     async def read_until(self, text: str) -> None:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while not self.said or text not in self.said[-1]:
                 self.said.append(await self.ws.receive_str())
 

@@ -59,7 +59,7 @@ async def test_over_the_connect_rate_polling_is_429_and_a_websocket_is_told_when
         assert int(refused.headers["Retry-After"]) >= 1
         peer = Peer()
         with contextlib.suppress(Exception):
-            await peer.sio.connect(url, headers=FAR, transports=["websocket"], wait_timeout=5)
+            await peer.sio.connect(url, headers=FAR, transports=["websocket"], wait_timeout=30)
         (error,) = peer.named("connect_error")
         assert error["data"]["code"] == "rate_limited"
         assert error["data"]["temporary"] is True

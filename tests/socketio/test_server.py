@@ -47,7 +47,7 @@ def made(**options: Any) -> Server:
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
-    async with listening(made(connect_timeout=0.3)) as running:
+    async with listening(made()) as running:
         yield running
 
 
@@ -89,13 +89,17 @@ async def test_a_namespace_that_is_none_is_refused_in_words(place: Place) -> Non
         assert await said(socket) == '44/random,{"message":"Invalid namespace"}'
 
 
-async def test_a_client_that_never_connects_is_cut(place: Place) -> None:
-    async with place.websocket() as socket:
-        await said(socket)
-        await closed(socket)
-    assert place.sio.counts["connect_timeouts"] == 1
-    async with connected(place) as socket:
-        await asyncio.sleep(0.4)
+async def test_a_client_that_never_connects_is_cut() -> None:
+    async with listening(made(connect_timeout=0.3)) as place:
+        async with place.websocket() as socket:
+            await said(socket)
+            await closed(socket)
+        assert place.sio.counts["connect_timeouts"] == 1
+
+
+async def test_a_client_that_connected_is_not_cut() -> None:
+    async with listening(made(connect_timeout=1.0)) as place, connected(place) as socket:
+        await asyncio.sleep(1.2)
         await socket.send('421["message-with-ack"]')
         assert await said(socket) == "431[]"
 

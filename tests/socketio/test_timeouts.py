@@ -38,8 +38,8 @@ async def asked(house: House, name: str, *, namespace: str = "/", transports: An
     peer = Peer()
     spaces = ["/"] if namespace == "/" else ["/", namespace]
     peer.sio.on("*", lambda name, data: peer.heard.append((name, data)), namespace=namespace)
-    await peer.sio.connect(house.url, namespaces=spaces, transports=["websocket"], wait_timeout=5)
-    answer = await peer.sio.call(name, {}, namespace=namespace, timeout=8)
+    await peer.sio.connect(house.url, namespaces=spaces, transports=["websocket"], wait_timeout=30)
+    answer = await peer.sio.call(name, {}, namespace=namespace, timeout=30)
     return answer, peer
 
 
@@ -110,7 +110,7 @@ async def test_the_task_is_cancelled_and_the_error_logged() -> None:
 
     with capture_logs() as logs:
         await stuck()
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 10)
     told = [entry for entry in logs if entry["event"] == "handler timed out"]
     assert told == [{"event": "handler timed out", "log_level": "error", "handler": "stuck", "timeout": 0.01}]
 
@@ -173,7 +173,7 @@ async def test_a_cancelled_caller_cancels_the_handler() -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_what_a_handler_does_after_its_time_is_told_and_forgotten() -> None:

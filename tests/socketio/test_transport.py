@@ -191,6 +191,7 @@ async def test_the_window_bounds_a_live_session_too(peer: Peer) -> None:
     await peer.call("subscribe", {"stream": "s"})
     for start in range(0, 3_000, 500):
         await peer.call("publish", {"stream": "s", "events": [event(n) for n in range(start, start + 500)]})
+    await peer.until(lambda: len(peer.events()) >= 768)
     await asyncio.sleep(0.1)
     assert 768 <= len(peer.events()) <= 1_024
     position = peer.events()[-1]["offset"]

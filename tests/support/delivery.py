@@ -131,7 +131,7 @@ async def serving(engine: Engine | None = None, **settings: Any) -> AsyncIterato
         await place.engine.aclose()
 
 
-async def until(condition: Callable[[], object], what: str, within: float = 8.0) -> None:
+async def until(condition: Callable[[], object], what: str, within: float = 30.0) -> None:
     """Wait until something is true; fails in words."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition():

@@ -67,7 +67,7 @@ async def follow(subscriber: Subscriber, history: History) -> None:
 
 
 async def until(
-    condition: Callable[[], object], *, within: float = 20.0, what: str = "the condition"
+    condition: Callable[[], object], *, within: float = 40.0, what: str = "the condition"
 ) -> None:
     """Wait until something is true; fails in words."""
     deadline = asyncio.get_running_loop().time() + within

@@ -124,13 +124,13 @@ class Peer:
         return [e for batch in self.named("batch") if batch["lane"] == lane for e in batch["events"]]
 
     async def connect(self, url: str, auth: Any = None, transports: list[str] | None = None) -> None:
-        await self.sio.connect(url, auth=auth, transports=transports or ["websocket"], wait_timeout=5)
+        await self.sio.connect(url, auth=auth, transports=transports or ["websocket"], wait_timeout=30)
 
     async def call(self, event: str, payload: Any) -> Any:
-        return await self.sio.call(event, payload, timeout=8)
+        return await self.sio.call(event, payload, timeout=30)
 
     async def until(self, condition: Callable[[], object], what: str = "what was to come") -> None:
-        deadline = asyncio.get_running_loop().time() + 8
+        deadline = asyncio.get_running_loop().time() + 30
         while not condition():
             assert asyncio.get_running_loop().time() < deadline, f"{what}: {self.heard[-5:]}"
             await asyncio.sleep(0.005)

@@ -27,7 +27,7 @@ START = 60.0
 """Seconds that a server may take to be ready: its disk may be busy with others' work."""
 
 
-def wait_until(condition: Any, *, timeout: float = 20.0, what: str = "the condition") -> None:
+def wait_until(condition: Any, *, timeout: float = 40.0, what: str = "the condition") -> None:
     """Poll until something is true; fails in words."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -82,7 +82,7 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, "the server ended"
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 

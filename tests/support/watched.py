@@ -54,7 +54,7 @@ class Watched:
         """Let a ping go out at a time, and wait for so many pongs."""
         self.clock.now = at
         before = self.handler.counts["pongs"]
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             await self.handler.ping_all()
         await self.peers[0].until(lambda: self.handler.counts["pongs"] == before + pongs, "the pongs")
 

@@ -6,18 +6,16 @@ The rule it follows is `core.cursor.Receiver`; this module gives it a connection
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import aiohttp
 import msgspec
-import socketio
 
 from steadcast import wire
+from steadcast.client.connection import Connection
 from steadcast.client.token import fresh
 from steadcast.core.backoff import Backoff
 from steadcast.core.cursor import Counts, Receiver
@@ -35,9 +33,6 @@ log = logging.getLogger("steadcast.subscriber")
 
 PING_TIMEOUT: Final = 40.0
 """Seconds without a ping from a server that speaks the protocol, after which the connection is given up."""
-LOOK: Final = 1.0
-"""Seconds between two looks at a connection whose end may have come unnoticed."""
-CONNECT_TIMEOUT: Final = 10.0
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -92,6 +87,7 @@ class Subscriber:
         self.client_id = client_id or secrets.token_hex(8)
         self.connects = 0
         self.unreadable = 0
+        self.tellings_failed = 0
         self._receiver = Receiver(wire.check_stream(stream), start=start, cursors=kept)
         self._token = token
         self._on_told = on_told
@@ -105,7 +101,7 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._error: SteadcastError | None = None
         self._closed = False
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # What can be asked
@@ -144,7 +140,7 @@ class Subscriber:
 
     async def __aenter__(self) -> Self:
         """Begin to connect, in the background."""
-        self._task = asyncio.create_task(self._stay_connected(), name="steadcast-subscriber")
+        self._task = asyncio.create_task(self._run_connections(), name="steadcast-subscriber")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -242,10 +238,15 @@ class Subscriber:
             self._error = NotAllowed(f"the subscription was refused: {told.code}", code=told.code)
             self._wake.set()
         self._told.append(told)
-        if self._on_told is not None:
-            self._on_told(told)
-        else:
+        if self._on_told is None:
             log.warning("%s: %s", self.stream, told)
+            return
+        try:
+            self._on_told(told)
+        except Exception:
+            # The deliveries go on: what was told stands in `told` as well.
+            self.tellings_failed += 1
+            log.exception("on_told failed")
 
     def _send(self, event: str, payload: dict[str, Any]) -> None:
         if self._connection is not None:
@@ -265,10 +266,19 @@ class Subscriber:
 
     # The connection
 
+    async def _run_connections(self) -> None:
+        """Stay connected; what nobody foresaw is raised where the deliveries are awaited, never swallowed."""
+        try:
+            await self._stay_connected()
+        except Exception as error:
+            log.exception("following %s ended", self.stream)
+            self._error = SteadcastError(f"the subscriber failed: {error!r}", code="internal")
+            self._wake.set()
+
     async def _stay_connected(self) -> None:
         failures = 0
         while not self._closed:
-            connection = _Connection(self)
+            connection = Connection(self.url, self._path, self)
             try:
                 await connection.open(await self._auth())
             except SteadcastError as error:
@@ -284,7 +294,7 @@ class Subscriber:
             await self._serve(connection)
             await asyncio.sleep(max(connection.come_back_in(self._now()), self._delay(1, None)))
 
-    async def _serve(self, connection: _Connection) -> None:
+    async def _serve(self, connection: Connection) -> None:
         self.connects += 1
         self._connection = connection
         self._do(self._receiver.connected(self._now()))
@@ -302,7 +312,7 @@ class Subscriber:
         auth: dict[str, Any] = {"client": {"id": self.client_id, "version": __version__}}
         return auth if self._token is None else auth | {"token": await fresh(self._token)}
 
-    def _answered(self, answer: object) -> None:
+    def answered(self, answer: object) -> None:
         """Take the acknowledgement of a `subscribe`."""
         now = self._now()
         match answer:
@@ -333,7 +343,8 @@ class Subscriber:
             return
         self._do(self._receiver.answered(now, answers))
 
-    def _received(self, payload: object) -> None:
+    def received(self, payload: object) -> None:
+        """Take a `batch`."""
         try:
             batch = wire.parse_batch(payload)
         except InvalidRequest:
@@ -344,155 +355,8 @@ class Subscriber:
         if batch.stream == self.stream:
             self._do(self._receiver.received(self._now(), batch))
 
-    def _pinged(self, payload: Any) -> None:
+    def pinged(self, payload: dict[str, Any]) -> None:
+        """Take a `ping`: its heads may show what was lost."""
         heads = payload.get("heads", {}).get(self.stream, {})
         told = {Lane(lane): Position(*head) for lane, head in heads.items() if lane in set(Lane)}
         self._do(self._receiver.pinged(self._now(), told))
-
-
-class _Connection:
-    """One Socket.IO connection from its opening to its end; it never comes back."""
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self._subscriber = subscriber
-        # A session of our own: the library forgets to close its one where a connect fails.
-        self._http = aiohttp.ClientSession()
-        self._client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=self._http)
-        self._refusal: object = None
-        self._lost = asyncio.Event()
-        self._speaks = False
-        self._last_ping = 0.0
-        self._come_back_at = 0.0
-        self._out: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=1_000)
-        self._sender: asyncio.Task[None] | None = None
-        for name in ("welcome", "batch", "ping", "error", "goaway", "disconnect", "connect_error"):
-            self._client.on(name, getattr(self, f"_on_{name}"))
-
-    async def open(self, auth: dict[str, Any]) -> None:
-        """Connect; raises `SteadcastError`, temporary or not, where that failed or was refused."""
-        try:
-            await self._connect_or_notice(auth)
-        except socketio.exceptions.ConnectionError as error:
-            await self._http.close()
-            raise self._why(error) from error
-        except asyncio.CancelledError:
-            await self._http.close()
-            raise
-        self._sender = asyncio.create_task(self._send_all())
-
-    async def _connect_or_notice(self, auth: dict[str, Any]) -> None:
-        """Connect, and notice a transport that ends meanwhile: the library would wait out its timeout."""
-        connecting = asyncio.ensure_future(
-            self._client.connect(
-                self._subscriber.url,
-                auth=auth,
-                transports=["websocket"],
-                wait_timeout=CONNECT_TIMEOUT,
-                socketio_path=self._subscriber._path,  # noqa: SLF001 - the two halves of one thing
-            )
-        )
-        opened = False
-        try:
-            while not connecting.done():
-                await asyncio.wait({connecting}, timeout=0.05)
-                if opened and not self._open and not connecting.done():
-                    break
-                opened = opened or self._open
-        finally:
-            connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
-        if not connecting.cancelled():
-            connecting.result()
-        if not self._open:
-            raise socketio.exceptions.ConnectionError("the connection ended while it was being made")
-
-    @property
-    def _open(self) -> bool:
-        return bool(self._client.eio.state == "connected")
-
-    def _why(self, error: Exception) -> SteadcastError:
-        match self._refusal:
-            case {"message": str(message), "data": {"code": str(code), "temporary": bool(temporary), **rest}}:
-                wait = rest.get("retry_after")
-                known = float(wait) if isinstance(wait, (int, float)) else None
-                return SteadcastError(message, code=code, temporary=temporary, retry_after=known)
-        return SteadcastError(str(error) or "no connection", code="unreachable", temporary=True)
-
-    async def until_lost(self, ping_timeout: float) -> None:
-        """Wait until the connection is gone, or gives no sign of life for too long."""
-        loop = asyncio.get_running_loop()
-        self._last_ping = loop.time()
-        while not self._lost.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), min(LOOK, ping_timeout / 4))
-            if not self._open:
-                return
-            if self._speaks and loop.time() - self._last_ping >= ping_timeout:
-                log.warning("no ping from %s for %g s; connecting anew", self._subscriber.url, ping_timeout)
-                return
-            if 0 < self._come_back_at <= loop.time():
-                return
-
-    def come_back_in(self, now: float) -> float:
-        """Give the seconds that a `goaway` asked to wait, from now."""
-        return max(0.0, self._come_back_at - now)
-
-    def send(self, event: str, payload: dict[str, Any]) -> None:
-        """Queue a message; a queue that is full means that nothing moves: the connection is given up."""
-        try:
-            self._out.put_nowait((event, payload))
-        except asyncio.QueueFull:
-            self._lost.set()
-
-    async def close(self) -> None:
-        """Send what is queued where that is quick, and disconnect."""
-        if self._sender is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._out.join(), 0.2)
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._client.disconnect(), 2.0)
-        await self._http.close()
-        self._lost.set()
-
-    async def _send_all(self) -> None:
-        while True:
-            event, payload = await self._out.get()
-            try:
-                answer = self._subscriber._answered if event == "subscribe" else None  # noqa: SLF001 - as above
-                await self._client.emit(event, payload, callback=answer)
-            except socketio.exceptions.SocketIOError:
-                self._lost.set()
-            finally:
-                self._out.task_done()
-
-    def _on_welcome(self, _: object) -> None:
-        self._speaks = True
-
-    def _on_batch(self, payload: object) -> None:
-        if not self._lost.is_set():
-            self._subscriber._received(payload)  # noqa: SLF001 - as above
-
-    def _on_ping(self, payload: object) -> None:
-        if not isinstance(payload, dict):
-            return
-        self._last_ping = asyncio.get_running_loop().time()
-        self.send("pong", {"time": payload.get("time")})
-        if not self._lost.is_set():
-            self._subscriber._pinged(payload)  # noqa: SLF001 - as above
-
-    def _on_error(self, payload: object) -> None:
-        log.warning("%s says: %.300r", self._subscriber.url, payload)
-
-    def _on_goaway(self, payload: object) -> None:
-        match payload:
-            case {"reconnect_in": [float() | int() as least, float() | int() as most]}:
-                wait = random.uniform(least, max(least, most))  # noqa: S311 - spreads the clients
-                self._come_back_at = asyncio.get_running_loop().time() + wait
-
-    def _on_disconnect(self, *_: object) -> None:
-        self._lost.set()
-
-    def _on_connect_error(self, data: object = None) -> None:
-        self._refusal = data
