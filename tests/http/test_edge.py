@@ -26,7 +26,7 @@ def test_every_answer_has_the_security_headers(client: Client, path: str) -> Non
     assert "unsafe" not in answer.headers["content-security-policy"]
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "BREW"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PROPFIND"])
 @pytest.mark.parametrize(
     "path", ["/nope", "/v1", "/v1/streams/", "/v1/streams/a/b", "/v1/streams/a%2Fb/events"]
 )
@@ -44,7 +44,7 @@ def test_an_unknown_path_is_404_in_words(client: Client, method: str, path: str)
         ("DELETE", "/v1/streams", {"GET", "HEAD"}),
         ("GET", "/v1/hooks/claude", {"POST"}),
         ("GET", "/api/events", {"POST"}),
-        ("BREW", "/healthz", {"GET", "HEAD"}),
+        ("PROPFIND", "/healthz", {"GET", "HEAD"}),
     ],
 )
 def test_a_method_that_a_path_does_not_have_is_405_with_those_that_it_has(
@@ -65,7 +65,7 @@ def test_requests_are_counted_by_the_route_they_took_and_foreign_methods_are_one
     with serving(base_path="/cast") as (_, client):
         client.ask("GET", "/v1/streams/some/events")
         client.ask("GET", "/v1/streams/other/events")
-        client.ask("BREW", "/healthz", documented=False)
+        client.ask("PROPFIND", "/healthz", documented=False)
         client.ask("GET", "/nope", documented=False)
         metrics = client.ask("GET", "/metrics").body.decode()
         route = 'method="GET",route="/v1/streams/{stream}/events",status="200"'

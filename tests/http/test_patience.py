@@ -1,4 +1,4 @@
-"""Who drips the head of a request is cut; who has said what it wants is not."""
+"""Who drips the head of a request, or sends what never ends, is cut; who has said what it wants is not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import uvicorn
+from websockets.asyncio.client import connect
 
-from steadcast.http.patience import patient
+from steadcast.http.patience import MOST_AHEAD, patient
 
 LIMIT = 0.3
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
+async def slow(scope: Any, receive: Any, send: Any) -> None:
     """Answer after a while, longer than a head may take."""
     await receive()
     await asyncio.sleep(2 * LIMIT)
@@ -25,8 +26,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def serving(counts: Counter[str]) -> AsyncIterator[int]:
-    config = uvicorn.Config(app, port=0, http=patient(counts, LIMIT), log_config=None, lifespan="off")
+async def serving(counts: Counter[str], *, app: Any = slow, limit: float = LIMIT) -> AsyncIterator[int]:
+    config = uvicorn.Config(app, port=0, http=patient(counts, limit), log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve())
@@ -75,3 +76,121 @@ async def test_an_answer_may_take_longer_than_a_head_and_the_next_request_has_it
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
     assert counts["slow_heads"] == 1
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the path, the names of the headers and the size of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    names = b",".join(sorted(name for name, _ in scope["headers"]))
+    body = b"%s %s %d" % (scope["raw_path"], names, size)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"GET /", b"x" * 1000),
+        (b"GET / HTTP/1.1\r\nX-Long: ", b"y" * 1000),
+        (b"GET / HTTP/1.1\r\n", b"X-Short: y\r\n" * 100),
+        (CHUNKED + b"1;", b"extension" * 100),
+        (CHUNKED + b"1\r\n{\r\n0\r\nX-Trailer: ", b"z" * 1000),
+        (CHUNKED + b"1\r\n{\r\n0\r\n", b"X-Trailer: z\r\n" * 100),
+    ],
+)
+async def test_what_has_no_end_is_cut_and_counted(begins: bytes, goes_on: bytes) -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=echo, limit=60) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begins)
+        ended = asyncio.create_task(reader.read())
+        async with asyncio.timeout(30):
+            while not ended.done():
+                writer.write(goes_on)
+                await asyncio.sleep(0.001)
+        writer.close()
+    assert counts == {"endless_heads": 1}
+
+
+async def test_a_head_that_is_long_and_ends_is_taken_and_so_is_a_long_body_in_pieces() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /long HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 12_000 + b"\r\n")
+        writer.write(b"Content-Length: 100000\r\n\r\n")
+        for _ in range(100):
+            writer.write(b"z" * 1000)
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.readuntil(b" 100000"), 20)
+        assert b" 200 " in answer
+        writer.close()
+    assert counts == {}
+
+
+async def test_what_stands_behind_a_chunked_body_is_no_header() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CHUNKED + b"1\r\n{\r\n0\r\nAuthorization: forged\r\n\r\n")
+        answer = await asyncio.wait_for(reader.readuntil(b" 1"), 20)
+        assert b"/ host,transfer-encoding 1" in answer
+        writer.close()
+
+
+async def test_requests_that_are_sent_ahead_are_answered_in_their_order() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.writelines(
+            b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number for number in range(MOST_AHEAD)
+        )
+        for number in range(MOST_AHEAD):
+            answer = await asyncio.wait_for(reader.readuntil(b" host 0"), 20)
+            assert b"\r\n\r\n/%d host" % number in answer
+        writer.close()
+
+
+async def test_too_many_requests_ahead_are_cut_without_an_answer_that_is_none_of_theirs() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * (MOST_AHEAD + 2))
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+    assert counts == {"too_far_ahead": 1}
+
+
+async def test_what_is_no_http_is_refused_in_words() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01 is TLS\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+async def test_a_websocket_outlives_the_time_for_a_head() -> None:
+    async def greet(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.sleep(3 * LIMIT)
+        await send({"type": "websocket.send", "text": "still here"})
+        await send({"type": "websocket.close"})
+
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=greet) as port, connect(f"ws://127.0.0.1:{port}/") as socket:
+        assert await asyncio.wait_for(socket.recv(), 20) == "still here"
+    assert counts == {}

@@ -1,11 +1,16 @@
-"""How long a client may take to say what it wants: uvicorn waits for ever for the head of a request."""
+"""How long a client may take to say what it wants, and how much it may say that comes to nothing.
+
+uvicorn waits for ever for the head of a request, and its parser in C (httptools) knows no limit: neither for
+a head, nor for what may stand behind a chunked body, nor for requests that are sent ahead of their answers.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from steadcast.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,43 +18,120 @@ if TYPE_CHECKING:
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from a connection's start, or a request's first byte, to the end of its head."""
+HEAD_BYTES: Final = 16 * 1024
+"""Bytes that may follow one another without completing a head or being a body's."""
+MOST_AHEAD: Final = 32
+"""Requests of one connection that may wait for the answer to the one before."""
 
 
-def patient(counts: Counter[str], head_timeout: float = HEAD_TIMEOUT) -> type[H11Protocol]:
-    """Make a protocol class for uvicorn (`http=`) that cuts whoever drips a head, counted as `slow_heads`."""
+class PatientProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with an end to its patience.
 
-    class PatientProtocol(H11Protocol):
-        """HTTP/1.1 with an end to its patience."""
+    It cuts whoever drips a head (counted as `slow_heads`), sends what has no end (`endless_heads`), or too
+    many requests at once (`too_far_ahead`).
+    """
 
-        _waiting: asyncio.TimerHandle | None = None
+    counts: Counter[str]
+    head_timeout = HEAD_TIMEOUT
+    _waiting: asyncio.TimerHandle | None = None
+    _begun = False
+    _in_body = False
+    _upgraded = False
+    _wasted = 0
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
+    # What uvicorn and the transport call
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came in, and see whether it led anywhere."""
+        self._wasted += len(data)
+        super().data_received(data)
+        if self._wasted > HEAD_BYTES and not self.transport.is_closing():
+            self.counts["endless_heads"] += 1
+            self.send_400_response("What was sent has no end.")
+        if self._head_is_due() and not self.transport.is_closing():
             self._wait()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-                self._wait()
-            else:
-                self._stop_waiting()
-
-        def connection_lost(self, exc: Exception | None) -> None:
+        else:
             self._stop_waiting()
-            super().connection_lost(exc)
 
-        def _wait(self) -> None:
-            if self._waiting is None:
-                self._waiting = self.loop.call_later(head_timeout, self._cut)
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to another protocol."""
+        self._upgraded = True
+        super().handle_websocket_upgrade()
 
-        def _stop_waiting(self) -> None:
-            if self._waiting is not None:
-                self._waiting.cancel()
-                self._waiting = None
-
-        def _cut(self) -> None:
-            self._waiting = None
-            counts["slow_heads"] += 1
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, and close; in words where no answer is due that it could be taken for."""
+        if self._answer_is_due():
             self.transport.close()
+        else:
+            super().send_400_response(msg)
 
-    return PatientProtocol
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        """Note that a head begins."""
+        self._begun = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, but not what stands behind a body: the application has its headers already."""
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Note the end of a head; raises `InvalidRequest`, which the parser takes as an error of its own."""
+        if len(self.pipeline) >= MOST_AHEAD:
+            self.counts["too_far_ahead"] += 1
+            raise InvalidRequest("too many requests wait for an answer")
+        self._begun, self._in_body, self._wasted = False, True, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._wasted = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        self._in_body, self._wasted = False, 0
+        super().on_message_complete()
+
+    # The end of its patience
+
+    def _answer_is_due(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _head_is_due(self) -> bool:
+        """Tell whether a head has to come next: one has begun, or all that came was answered."""
+        if self._in_body or self._upgraded:
+            return False
+        return self._begun or not self._answer_is_due()
+
+    def _wait(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(self.head_timeout, self._cut)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _cut(self) -> None:
+        self._waiting = None
+        self.counts["slow_heads"] += 1
+        self.transport.close()
+
+
+def patient(counts: Counter[str], head_timeout: float = HEAD_TIMEOUT) -> type[PatientProtocol]:
+    """Make a protocol class for uvicorn (`http=`) that counts into `counts`; `head_timeout` in seconds."""
+    return type("Patient", (PatientProtocol,), {"counts": counts, "head_timeout": head_timeout})
