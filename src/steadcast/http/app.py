@@ -18,6 +18,7 @@ from steadcast.http.claude import STREAM as CLAUDE
 from steadcast.http.dashboard import Dashboard
 from steadcast.http.edge import Edge
 from steadcast.http.problems import on_error, on_http_exception
+from steadcast.http.straight import Straight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -95,9 +96,14 @@ def build(context: Context, more: Iterable[Endpoint] = ()) -> Starlette:
         LabelledRoute(context.base, path, partial(_serve, context, methods), methods)
         for path, methods in by_path.items()
     ]
+    first = routes[0]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Edge, context), *_cors(context)],
+        middleware=[
+            Middleware(Edge, context),
+            *_cors(context),
+            Middleware(Straight, first, ENDPOINTS[0].method, first.endpoint),
+        ],
         exception_handlers={SteadcastError: on_error, HTTPException: on_http_exception},
     )
     app.router.redirect_slashes = False  # an unknown path is a 404, in words

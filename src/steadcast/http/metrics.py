@@ -52,11 +52,21 @@ class Requests:
             registry=self.registry,
         )
 
+        self._counted: dict[tuple[str, str, int], Counter] = {}
+        self._timed: dict[str, Histogram] = {}
+
     def observe(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count a request; `seconds` is None for responses that never end by themselves."""
-        self._count.labels(route, method, str(status)).inc()
+        key = (route, method, status)
+        counted = self._counted.get(key)
+        if counted is None:  # kept, as many as there are metrics: to look one up by its labels takes longer
+            counted = self._counted[key] = self._count.labels(route, method, str(status))
+        counted.inc()
         if seconds is not None:
-            self._seconds.labels(route).observe(seconds)
+            timed = self._timed.get(route)
+            if timed is None:
+                timed = self._timed[route] = self._seconds.labels(route)
+            timed.observe(seconds)
 
 
 def render(
