@@ -36,6 +36,22 @@ class Watcher:
         await self.subscriber.__aenter__()
         self.task = asyncio.create_task(follow(self.subscriber, self.history))
 
+    async def wait(self, server: Server) -> None:
+        """Wait until every acked event is applied; a failure tells how both sides stand."""
+        try:
+            await until(lambda: self.history.complete, what="every acked event is applied")
+        except AssertionError as error:
+            of = self.subscriber
+            assert of is not None
+            missing = [each for each in self.history.acked if each not in self.history.applied]
+            error.add_note(f"missing {missing[:3]}… of {len(missing)}; told {self.told}, error {of._error}")
+            error.add_note(f"connects {of.connects}, connected {of.connected}, {of.counts}, {of.cursors}")
+            error.add_note(f"the follower: {self.task}; the connection: {of._task}")
+            error.add_note(server.get("/v1/stats").text)
+            error.add_note(server.get("/v1/clients").text)
+            error.add_note(server.log()[-3000:])
+            raise
+
     async def go(self) -> None:
         assert self.subscriber is not None
         assert self.task is not None
@@ -76,7 +92,7 @@ async def test_nothing_is_lost_doubled_or_reordered(server: Server, story: str) 
     if story == "both":
         happenings.append(away(watcher, 2))
     await asyncio.gather(*happenings)
-    await until(lambda: watcher.history.complete, what="every acked event is applied")
+    await watcher.wait(server)
     await watcher.go()
     assert len(watcher.history.acked) == 200
     watcher.history.check()

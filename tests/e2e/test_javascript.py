@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page
 
 from steadcast.testing import FaultProxy
 from tests.support.browser import chromium
-from tests.support.histories import History, publish_paced, until
+from tests.support.histories import PATIENCE, History, publish_paced, until
 from tests.support.node import NodeSubscriber
 from tests.support.server import Server, event
 
@@ -103,7 +103,7 @@ async def applied(page: Page) -> list[str]:
     return found
 
 
-async def until_applied(page: Page, history: History, within: float = 40.0) -> None:
+async def until_applied(page: Page, history: History, within: float = PATIENCE) -> None:
     deadline = asyncio.get_running_loop().time() + within
     while not history.complete:
         assert asyncio.get_running_loop().time() < deadline, "every acked event is applied: not in time"

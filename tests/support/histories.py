@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from steadcast.client.subscriber import Subscriber
+
+PATIENCE = float(os.environ.get("STEADCAST_PATIENCE", "40"))
+"""Seconds; a lower value shows what only a ping's heads, every 30 s, would repair."""
 
 
 @dataclass
@@ -67,7 +71,7 @@ async def follow(subscriber: Subscriber, history: History) -> None:
 
 
 async def until(
-    condition: Callable[[], object], *, within: float = 40.0, what: str = "the condition"
+    condition: Callable[[], object], *, within: float = PATIENCE, what: str = "the condition"
 ) -> None:
     """Wait until something is true; fails in words."""
     deadline = asyncio.get_running_loop().time() + within
