@@ -56,7 +56,11 @@ class Backend:
 
 
 def memory_backend(_folder: Path) -> Backend:
-    return Backend(False, Clock(), lambda clock, **s: MemoryEngine(clock=lambda: clock.steady, **s))
+    return Backend(False, Clock(), open_memory)
+
+
+def open_memory(clock: Clock, **settings: Any) -> MemoryEngine:
+    return MemoryEngine(clock=lambda: clock.steady, wall=lambda: clock.wall, **settings)
 
 
 def sqlite_backend(folder: Path) -> Backend:

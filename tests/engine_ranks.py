@@ -74,7 +74,7 @@ class RankedEngine:
     def ranked(self, batch: Batch) -> Batch:
         self._learn()
         stream, lane = batch.stream, batch.lane
-        entries = tuple(Entry(self.ranks.rank(stream, lane, e.offset), e.event) for e in batch.events)
+        entries = tuple(Entry(self.ranks.rank(stream, lane, e.offset), e.event, e.kept) for e in batch.events)
         after, upto = (self.ranks.rank(stream, lane, offset) for offset in (batch.after, batch.upto))
         return Batch(stream, lane, batch.epoch, after, upto, entries)
 
@@ -86,9 +86,12 @@ class RankedEngine:
             for r in receipts
         ]
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = 256) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = 256, *, kept: bool = False
+    ) -> Batch:
         try:
-            page = await self.inner.read(stream, lane, self.ranks.offset(stream, lane, after), limit)
+            start = self.ranks.offset(stream, lane, after)
+            page = await self.inner.read(stream, lane, start, limit, kept=kept)
         except PositionLost as error:
             self._learn()
             if error.lost is not None:

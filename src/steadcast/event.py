@@ -48,10 +48,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An event at its offset in a lane."""
+    """An event at its offset in a lane.
+
+    `kept` is when the log took it, in milliseconds of Unix time: only where `Engine.read` was asked for it.
+    """
 
     offset: int
     event: Event
+    kept: int | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -143,10 +143,12 @@ class FaultyEngine:
             raise EngineUnavailable("the connection broke before the answer came")
         return receipts
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS, *, kept: bool = False
+    ) -> Batch:
         """Read, or raise `read_error`."""
         self._meet("reads", self.read_error)
-        return await self.engine.read(stream, lane, after, limit)
+        return await self.engine.read(stream, lane, after, limit, kept=kept)
 
     def watch(self) -> Watch:
         """Follow, until `end_watches`; nothing comes while `watch_silent`."""

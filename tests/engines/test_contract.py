@@ -58,6 +58,20 @@ async def test_streams_have_positions_of_their_own(engine: Any) -> None:
     assert [e.id for _, e in await read_all(engine, "a", NORMAL)] == ["0", "1", "2"]
 
 
+async def test_who_asks_is_told_when_each_event_was_kept_whatever_its_own_time(backend: Backend) -> None:
+    engine = backend.open()
+    began = backend.clock.wall
+    await engine.append("s", [event(1)])
+    backend.clock.advance(90)
+    await engine.append("s", events(range(2, 4)))
+    asked = (await engine.read("s", NORMAL, 0, kept=True)).events
+    waited = [(entry.kept - began * 1000) / 1000 for entry in asked]
+    assert waited == pytest.approx([0, 90, 90], abs=0.01)
+    assert [(each.offset, each.event) for each in asked] == await read_all(engine, "s", NORMAL)
+    assert [each.kept for each in (await engine.read("s", NORMAL, 0)).events] == [None] * 3
+    assert (await engine.read("s", NORMAL, 3, kept=True)).events == ()
+
+
 async def test_every_answer_names_the_same_epoch(engine: Any) -> None:
     receipt = (await engine.append("s", [event(1)]))[0]
     epochs = {

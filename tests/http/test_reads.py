@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +41,17 @@ def test_a_page_tells_where_it_stands_and_holds_the_events_as_a_batch_does(
     assert page.next == f"/v1/streams/{stream}/events?lane=normal&after=one:4&limit=2"
     assert answer.headers["link"] == f'<{page.next}>; rel="next"'
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_page_tells_when_each_event_was_kept_whatever_its_own_time(client: Client, stream: str) -> None:
+    before = datetime.now(UTC)
+    client.publish(stream, an_event(1, time="2001-01-01T00:00:00Z"))
+    [event] = read(client, stream).json["events"]
+    assert event["time"] == "2001-01-01T00:00:00Z"
+    # Milliseconds, rounded.
+    assert abs(datetime.fromisoformat(event["kept"]) - before) < timedelta(seconds=60)
+    [line] = read(client, stream, Accept="application/x-ndjson").body.splitlines()
+    assert json.loads(line)["kept"].endswith("Z")
 
 
 def test_following_next_reads_the_whole_lane_once(client: Client, stream: str) -> None:
@@ -174,11 +186,13 @@ class Overtaken(SickEngine):
         self.times = times
         self.epochs = epochs
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = 256) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = 256, *, kept: bool = False
+    ) -> Batch:
         if not self.epochs and self.times > 0:
             self.times -= 1
             raise PositionLost("gone", epoch="one", lost=(1, 2))
-        return await super().read(stream, lane, after, limit)
+        return await super().read(stream, lane, after, limit, kept=kept)
 
     async def describe(self, stream: str | None = None) -> Description:
         found = await super().describe(stream)

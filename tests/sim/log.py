@@ -113,10 +113,12 @@ class GroupCommit:
             answer.cancel()
         return len(staged)
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = 256) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = 256, *, kept: bool = False
+    ) -> Batch:
         self._check()
         await self._nap()
-        page = await self.disk.read(stream, lane, after, limit)
+        page = await self.disk.read(stream, lane, after, limit, kept=kept)
         await self._nap()
         return page
 

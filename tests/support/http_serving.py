@@ -54,9 +54,11 @@ class SickEngine(MemoryEngine):
         await self._suffer()
         return await super().append(stream, events)
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = 256) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = 256, *, kept: bool = False
+    ) -> Batch:
         await self._suffer()
-        return await super().read(stream, lane, after, limit)
+        return await super().read(stream, lane, after, limit, kept=kept)
 
     async def describe(self, stream: str | None = None) -> Description:
         await self._suffer()

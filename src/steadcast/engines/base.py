@@ -90,11 +90,14 @@ class Engine(Protocol):
         """
         ...
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS, *, kept: bool = False
+    ) -> Batch:
         """Read the page behind offset `after`: at most `limit` events and `PAGE_BYTES`.
 
         A negative `after` counts from the end: -n starts before the last n retained events. An empty page
-        has `upto == after`; the last page of a lane ends at its head.
+        has `upto == after`; the last page of a lane ends at its head. With `kept`, each entry tells when it
+        was appended: people want to know, deliveries don't.
         Raises `PositionLost`: `trimmed` with `lost` = (after + 1, trim mark) when `after` is below the trim
         mark; `reset` when `after` is above the head.
         """

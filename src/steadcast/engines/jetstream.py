@@ -106,7 +106,9 @@ class JetStreamEngine:
             return []
         return await self._appender.append(stream, prepare(events))
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS, *, kept: bool = False
+    ) -> Batch:
         """Read a page; see `Engine.read`."""
         self._check_open()
         check_limit(limit)
@@ -120,6 +122,8 @@ class JetStreamEngine:
         check_position(start, known.head, known.trimmed, epoch)
         rows = index.page(known, start, limit)
         entries = await self._fetch(known, rows) if rows else ()
+        if kept:
+            entries = tuple(Entry(e.offset, e.event, row.at) for e, row in zip(entries, rows, strict=True))
         if self._log.index is not index:
             raise away("the log began anew meanwhile")
         return Batch(stream, lane, epoch, start, rows[-1].seq if rows else start, entries)

@@ -105,6 +105,7 @@ class MemoryEngine:
     """A log in memory. Given `clock` (seconds, only its differences count) and `epoch` it is deterministic.
 
     Its events are bounded by `retention` as often as `trim` is called, its ids by `ids_age` (seconds).
+    `wall` gives seconds of Unix time, for those who ask when an event was kept.
     """
 
     dense = True
@@ -115,6 +116,7 @@ class MemoryEngine:
         retention: Retention | None = None,
         ids_age: float = IDS_AGE,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         epoch: str | None = None,
         watch_events: int = WATCH_EVENTS,
         watch_bytes: int = WATCH_BYTES,
@@ -122,6 +124,7 @@ class MemoryEngine:
         self.retention = retention or Retention()
         self._ids_age = ids_age
         self._clock = clock
+        self._wall = wall
         self._epoch = epoch or secrets.token_hex(8)
         self._streams: dict[str, _Stream] = {}
         self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
@@ -147,7 +150,9 @@ class MemoryEngine:
             self._watches.offer(list(pages(stream, lane, self._epoch, before[lane], items)))
         return receipts
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS, *, kept: bool = False
+    ) -> Batch:
         """Read a page; see `Engine.read`."""
         self._check_open()
         check_limit(limit)
@@ -158,11 +163,11 @@ class MemoryEngine:
         entries: list[Entry] = []
         size = 0
         for offset in range(start + 1, min(start + limit, log.head) + 1):
-            item = log.kept[offset].item
+            at, item = log.kept[offset]
             size += item.size + ENTRY_OVERHEAD
             if entries and size > PAGE_ROOM:
                 break
-            entries.append(Entry(offset, item.event))
+            entries.append(Entry(offset, item.event, self._wall_time(at) if kept else None))
         return Batch(stream, lane, self._epoch, start, start + len(entries), tuple(entries))
 
     def watch(self) -> Watch:
@@ -207,6 +212,10 @@ class MemoryEngine:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineUnavailable("the engine is closed", temporary=False)
+
+    def _wall_time(self, at: float) -> int:
+        """Give the Unix time in milliseconds of a moment of the clock."""
+        return round((self._wall() - (self._clock() - at)) * 1000)
 
     def _place(self, log: _Stream, item: Prepared, tails: dict[Lane, list[Prepared]]) -> Receipt:
         event = item.event

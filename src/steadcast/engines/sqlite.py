@@ -113,11 +113,21 @@ class SqliteEngine:
             return []
         return await self._writer.append(stream, prepare(events))
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = PAGE_EVENTS, *, kept: bool = False
+    ) -> Batch:
         """Read a page; see `Engine.read`."""
         check_limit(limit)
         return await self._read(
-            partial(read_page, path=self._path, stream=stream, lane=lane, after=after, limit=limit)
+            partial(
+                read_page,
+                path=self._path,
+                stream=stream,
+                lane=lane,
+                after=after,
+                limit=limit,
+                kept=kept,
+            )
         )
 
     def watch(self) -> Watch:

@@ -18,7 +18,7 @@ from steadcast.errors import QueueFull
 from steadcast.event import LANES, Batch, Entry, Event, Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -45,6 +45,7 @@ _DESCRIBE: Final = (
     " json_group_array(json_array(stream, lane, head, trimmed, bytes)) FROM lanes"
 )
 _events = msgspec.json.Decoder(list[_Stored]).decode
+_ats = msgspec.json.Decoder(list[int]).decode
 _lanes = msgspec.json.Decoder(list[tuple[str, Lane, int, int, int]]).decode
 
 
@@ -106,7 +107,9 @@ class Readers:
         return conn
 
 
-def read_page(conn: apsw.Connection, *, path: Path, stream: str, lane: Lane, after: int, limit: int) -> Batch:
+def read_page(
+    conn: apsw.Connection, *, path: Path, stream: str, lane: Lane, after: int, limit: int, kept: bool = False
+) -> Batch:
     """Read a page of a lane; see `Engine.read`."""
     with conn:
         row = conn.execute(
@@ -116,10 +119,12 @@ def read_page(conn: apsw.Connection, *, path: Path, stream: str, lane: Lane, aft
         epoch = read_epoch(conn)
         start = max(trimmed, head + after) if after < 0 else after
         check_position(start, head, trimmed, epoch)
-        found = _stretch(conn, number << OFFSET_BITS, start, min(limit, head - start)) if start < head else []
+        base = number << OFFSET_BITS
+        found = _stretch(conn, base, start, min(limit, head - start)) if start < head else []
+        times: Sequence[int | None] = _times(conn, base + start, len(found)) if kept else [None] * len(found)
     if start < head and not found:
         raise invalid(path, f"the events behind offset {start} of {stream} ({lane}) are missing")
-    entries = tuple(Entry(start + 1 + index, event) for index, event in enumerate(found))
+    entries = tuple(map(Entry, range(start + 1, start + 1 + len(found)), found, times))
     return Batch(stream, lane, epoch, start, start + len(entries), entries)
 
 
@@ -145,6 +150,15 @@ def _stretch(conn: apsw.Connection, base: int, after: int, limit: int) -> list[E
         )
     )
     return [_event(stored) for stored in _events(text)] if count == last - first + 1 else []
+
+
+def _times(conn: apsw.Connection, after: int, count: int) -> Sequence[int | None]:
+    """Read when the `count` events behind a key were appended."""
+    text = conn.execute(
+        "SELECT json_group_array(at) FROM (SELECT at FROM events WHERE key > ? AND key <= ? ORDER BY key)",
+        (after, after + count),
+    ).get
+    return _ats(text)
 
 
 def _event(stored: _Stored) -> Event:

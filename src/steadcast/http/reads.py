@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import quote, urlencode
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from steadcast.engines.base import Description, LaneState
-    from steadcast.event import Batch
+    from steadcast.event import Batch, Entry
     from steadcast.http.context import Context
 
 NDJSON: Final = "application/x-ndjson"
@@ -36,6 +37,12 @@ _TRIES: Final = 3
 """Times that a page is begun anew when retention overtakes it."""
 
 _encoder: Final = msgspec.json.Encoder()
+
+
+class PageEvent(WireEvent, frozen=True):
+    """An event as a page has it: as in a `batch`, and with the time at which the log took it (RFC 3339)."""
+
+    kept: str | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -50,7 +57,7 @@ class Page(msgspec.Struct, frozen=True):
     after: int
     upto: int
     head: int
-    events: list[WireEvent]
+    events: list[PageEvent]
     next: str | None
 
 
@@ -98,7 +105,7 @@ async def page(context: Context, request: Request) -> Response:
         _lost(error, address, lane, limit)
     head = await _head(context, batch)
     link = None if batch.upto >= head else _link(address, lane, limit, f"{batch.epoch}:{batch.upto}")
-    events = [wire_event(entry) for entry in batch.events]
+    events = [_page_event(entry) for entry in batch.events]
     answer = Page(stream, lane, batch.epoch, batch.after, batch.upto, head, events, link)
     return _ndjson(answer) if _wants_ndjson(request) else _json(answer)
 
@@ -115,6 +122,16 @@ async def streams(context: Context, request: Request) -> Response:
         if identity.covers(name)
     ]
     return json_response(Streams(description.epoch, kept, found))
+
+
+def _page_event(entry: Entry) -> PageEvent:
+    event = msgspec.structs.asdict(wire_event(entry))
+    return PageEvent(**event, kept=None if entry.kept is None else _rfc3339(entry.kept))
+
+
+def _rfc3339(at: int) -> str:
+    moment = datetime.fromtimestamp(at // 1000, UTC).replace(microsecond=at % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def json_response(body: object, status: int = 200) -> Response:
@@ -164,7 +181,8 @@ def parse_from(text: str) -> int | None:
 
 async def _read_behind(context: Context, stream: str, lane: Lane, after: Cursor, limit: int) -> Batch:
     try:
-        batch = await context.within("read", context.engine.read(stream, lane, after.offset, limit))
+        reading = context.engine.read(stream, lane, after.offset, limit, kept=True)
+        batch = await context.within("read", reading)
     except PositionLost as error:
         if error.epoch == after.epoch:
             raise
@@ -183,7 +201,7 @@ async def _read_from(context: Context, stream: str, lane: Lane, last: int | None
     for _ in range(_TRIES):
         offset = -last if last else await _start(context, stream, lane, last)
         try:
-            return await context.within("read", context.engine.read(stream, lane, offset, limit))
+            return await context.within("read", context.engine.read(stream, lane, offset, limit, kept=True))
         except PositionLost:
             context.counts["pages_overtaken"] += 1
     raise EngineUnavailable("retention overtook the page; try again")
