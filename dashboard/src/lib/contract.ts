@@ -22,7 +22,7 @@ export interface SeenEvent extends StreamEvent {
   /** The event's own `time`; NaN where it is none. */
   readonly publishedAt: number;
   /** When the log took it, where the server tells. */
-  readonly keptAt?: number;
+  readonly keptAt: number | undefined;
   /** When its batch came to this page; for what was paged in from the log, when the page came. */
   readonly arrivedAt: number;
   /** The frame that first had it; 0 until then. */

@@ -18,6 +18,11 @@ export function textOf(fields: Fields | null, name: string): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
+/** An event of a batch, or of a page of the log: that tells when the log took it (RFC 3339). */
+export interface LogEvent extends StreamEvent {
+  readonly kept?: string;
+}
+
 /** A class, so that what is asked of few events is found when it is asked. */
 class Seen implements SeenEvent {
   shownAt = 0;
@@ -32,9 +37,10 @@ class Seen implements SeenEvent {
   readonly stream: string;
   readonly lane: Lane;
   readonly epoch: string;
+  private readonly kept: string | undefined;
 
   constructor(
-    event: StreamEvent,
+    event: LogEvent,
     place: Place,
     readonly arrivedAt: number,
   ) {
@@ -49,6 +55,11 @@ class Seen implements SeenEvent {
     this.stream = place.stream;
     this.lane = place.lane;
     this.epoch = place.epoch;
+    this.kept = event.kept;
+  }
+
+  get keptAt(): number | undefined {
+    return this.kept === undefined ? undefined : Date.parse(this.kept);
   }
 
   get publishedAt(): number {
@@ -65,7 +76,7 @@ class Seen implements SeenEvent {
 }
 
 /** Take an event in; `arrivedAt` is Unix time in milliseconds. */
-export function seen(event: StreamEvent, place: Place, arrivedAt: number): SeenEvent {
+export function seen(event: LogEvent, place: Place, arrivedAt: number): SeenEvent {
   return new Seen(event, place, arrivedAt);
 }
 
