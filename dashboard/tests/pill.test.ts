@@ -1,6 +1,11 @@
-import type { ClientSnapshot, ConnectionMetrics, SubscriptionSnapshot } from "@steadcast/client";
+import type {
+  ClientSnapshot,
+  ConnectionMetrics,
+  Counts,
+  SubscriptionSnapshot,
+} from "@steadcast/client";
 import { describe, expect, it } from "vitest";
-import { type Delivery, pillOf, titleOf } from "../src/lib/pill.js";
+import { type Delivery, pillOf, titleOf, without } from "../src/lib/pill.js";
 
 const NOW = Date.UTC(2026, 0, 1, 12);
 
@@ -91,5 +96,22 @@ describe("the title", () => {
     const pill = pillOf(delivery(), NOW);
     expect(titleOf(pill, 0, "demo")).toBe("live · demo — Steadcast");
     expect(titleOf(pill, 1_200, null)).toBe("lost 1,200 · live — Steadcast");
+  });
+});
+
+describe("the bar's numbers", () => {
+  it("leave out what the page follows for itself", () => {
+    const metrics = {
+      replayed: 12,
+      duplicatesDropped: 3,
+      gapsRepaired: 2,
+      lost: 1,
+      disconnects: 4,
+    };
+    const own = { replayed: 2, duplicatesDropped: 3, gapsRepaired: 1, lost: 0 } as Counts;
+    const left = without(metrics as ConnectionMetrics, own);
+    expect(left).toMatchObject({ replayed: 10, duplicatesDropped: 0, gapsRepaired: 1, lost: 1 });
+    expect(left.disconnects).toBe(4);
+    expect(without(metrics as ConnectionMetrics, undefined)).toBe(metrics);
   });
 });

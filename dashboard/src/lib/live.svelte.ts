@@ -8,9 +8,10 @@ import type {
 } from "@steadcast/client";
 import type { LiveState, SeenEvent, Watcher } from "./contract.js";
 import { Following } from "./following.js";
-import { lookOf, type Pill, pillOf } from "./pill.js";
+import { lookOf, type Pill, pillOf, without } from "./pill.js";
 import { soon } from "./soon.js";
 import { type Cut, Story } from "./story.js";
+import { ANNOUNCED } from "./streams.js";
 
 /** Milliseconds between two looks while there is no connection. */
 const TICK = 1_000;
@@ -74,6 +75,11 @@ export class Live implements LiveState {
     };
   }
 
+  /** Whether everything of a stream comes here as it is published. */
+  hears(stream: string): boolean {
+    return this.followed.get(stream)?.subscription.snapshot().state === "live";
+  }
+
   private take(): number {
     const { chosen } = this;
     this.at = Date.now();
@@ -81,7 +87,8 @@ export class Live implements LiveState {
     // Nothing happens while there is no connection, but time passes.
     if (!this.socket.snapshot().welcomed) this.tick = setTimeout(this.refresh, TICK);
     this.client = this.socket.snapshot();
-    this.metrics = this.socket.getConnectionMetrics();
+    const own = this.followed.get(ANNOUNCED)?.subscription.snapshot().counts;
+    this.metrics = without(this.socket.getConnectionMetrics(), own);
     this.subscription = chosen?.subscription.snapshot() ?? null;
     this.pill = pillOf(this, this.at);
     this.story.look(lookOf(this.pill, this.metrics, this.at));

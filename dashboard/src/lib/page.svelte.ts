@@ -21,7 +21,7 @@ export function createPage(address: Address, client: SocketClient): FeedPage {
     client,
     nav: new PageNavigation(),
     live,
-    server: new Server(address),
+    server: new Server(address, live),
     follow: (stream: string, watcher: Watcher) => live.follow(stream, watcher),
   };
 }

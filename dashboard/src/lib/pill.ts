@@ -3,6 +3,7 @@
 import type {
   ClientSnapshot,
   ConnectionMetrics,
+  Counts,
   Progress,
   SubscriptionSnapshot,
 } from "@steadcast/client";
@@ -96,6 +97,18 @@ function replaying(progress: Progress | null): Pill {
     ...pill,
     label: `replaying ${count(done)} of ${count(total)}`,
     progress: { done, total },
+  };
+}
+
+/** Take off what a subscription counted that the page has for itself: it proves nothing to the reader. */
+export function without(metrics: ConnectionMetrics, own: Counts | undefined): ConnectionMetrics {
+  if (!own) return metrics;
+  return {
+    ...metrics,
+    replayed: metrics.replayed - own.replayed,
+    duplicatesDropped: metrics.duplicatesDropped - own.duplicatesDropped,
+    gapsRepaired: metrics.gapsRepaired - own.gapsRepaired,
+    lost: metrics.lost - own.lost,
   };
 }
 

@@ -2,11 +2,10 @@
 
 import type { Address } from "./address.js";
 import type { Answer, Ask, ServerAccess } from "./contract.js";
-import { parseStreams, problemOf, type Stream } from "./streams.js";
+import { Listing } from "./listing.js";
+import type { Live } from "./live.svelte.js";
+import { ANNOUNCED, parseStreams, problemOf, type Stream } from "./streams.js";
 
-/** Milliseconds between two looks, and while there is no event yet. */
-const POLL = 5_000;
-const POLL_EMPTY = 2_000;
 /** Milliseconds after which a question is given up. */
 const PATIENCE = 8_000;
 
@@ -16,8 +15,12 @@ export class Server implements ServerAccess {
   /** What is wrong with it, in its own words. */
   trouble: string | null = $state(null);
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly listing = new Listing();
 
-  constructor(private readonly address: Address) {}
+  constructor(
+    private readonly address: Address,
+    private readonly live: Pick<Live, "follow" | "hears">,
+  ) {}
 
   /** Look now, and again while the page can be seen; returns what ends it. */
   watch(): () => void {
@@ -25,8 +28,11 @@ export class Server implements ServerAccess {
       if (document.visibilityState === "visible") void this.look();
     };
     document.addEventListener("visibilitychange", look);
+    const appeared = () => this.appeared();
+    const leave = this.live.follow(ANNOUNCED, { events: appeared, lost: appeared });
     look();
     return () => {
+      leave();
       document.removeEventListener("visibilitychange", look);
       clearTimeout(this.timer);
     };
@@ -36,6 +42,7 @@ export class Server implements ServerAccess {
   async login(token: string): Promise<string | null> {
     const answer = await this.ask("v1/login", { body: { token } });
     if (!answer.ok) return answer.detail;
+    this.listing.failed();
     await this.look();
     return null;
   }
@@ -54,19 +61,39 @@ export class Server implements ServerAccess {
 
   private async look(): Promise<void> {
     clearTimeout(this.timer);
-    const [streams, ready] = await Promise.all([this.ask("v1/streams"), this.ask("readyz")]);
+    const [streams, ready] = await Promise.all([this.list(), this.ask("readyz")]);
     // Where nobody answers, that is the pill's business.
-    if (streams.status !== 0) this.take(streams, ready);
+    if (ready.status !== 0) this.take(streams, ready);
     clearTimeout(this.timer);
     if (document.visibilityState !== "visible") return;
-    const empty = this.streams?.every(({ events }) => events === 0);
-    this.timer = setTimeout(() => void this.look(), empty ? POLL_EMPTY : POLL);
+    const empty = this.streams?.every(({ events }) => events === 0) ?? false;
+    this.timer = setTimeout(() => void this.look(), this.listing.pause(this.told, empty));
   }
 
-  private take(streams: Answer, ready: Answer): void {
-    this.locked = streams.status === 401;
-    if (streams.ok) this.streams = parseStreams(streams.body);
-    const wrong = [streams, ready].find((answer) => answer.status >= 400);
+  private get told(): boolean {
+    return this.live.hears(ANNOUNCED);
+  }
+
+  /** Ask for the streams; null where what is known is as good. */
+  private async list(): Promise<Answer | null> {
+    const now = performance.now();
+    if (!this.listing.due(this.told, now)) return null;
+    this.listing.asked(now);
+    const answer = await this.ask("v1/streams");
+    if (!answer.ok) this.listing.failed();
+    return answer;
+  }
+
+  private appeared(): void {
+    if (!this.listing.appeared()) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => void this.look(), this.listing.pause(this.told, false));
+  }
+
+  private take(streams: Answer | null, ready: Answer): void {
+    if (streams) this.locked = streams.status === 401;
+    if (streams?.ok) this.streams = parseStreams(streams.body);
+    const wrong = [streams, ready].find((answer) => answer !== null && answer.status >= 400);
     this.trouble = wrong && !wrong.ok && !this.locked ? wrong.detail : null;
   }
 }

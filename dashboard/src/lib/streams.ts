@@ -8,6 +8,9 @@ export interface Stream {
   readonly events: number;
 }
 
+/** The server tells of new streams in a stream, to whoever may read that one (docs/adr/0016). */
+export const ANNOUNCED = "steadcast.streams";
+
 type Fields = { readonly [name: string]: unknown };
 
 function isFields(value: unknown): value is Fields {
