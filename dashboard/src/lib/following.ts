@@ -7,7 +7,7 @@ import { Tail } from "./tail.js";
 
 /** A page keeps nothing over a reload: it begins with so many events of each lane. */
 export const LAST = 200;
-/** Events that wait for their frame. */
+/** Events that wait for their frame: twice as many at most, more let go of the older half. */
 const MOST_UNSHOWN = 4_000;
 
 export class Following {
@@ -62,7 +62,8 @@ export class Following {
     const { replaying } = this;
     this.tail.add(taken, replaying);
     // A tab in the background draws seldom: what left the tail by then was never shown.
-    this.unshown = [...this.unshown, ...taken].slice(-MOST_UNSHOWN);
+    this.unshown.push(...taken);
+    if (this.unshown.length > 2 * MOST_UNSHOWN) this.unshown.splice(0, MOST_UNSHOWN);
     if (!replaying) this.measure(taken.at(-1));
     this.tell((watcher) => watcher.events(taken, replaying));
   }

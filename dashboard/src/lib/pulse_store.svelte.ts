@@ -4,6 +4,7 @@ import type { Lane } from "@steadcast/client";
 import type { Page, SeenEvent } from "./contract.js";
 import { type History, readLast } from "./log_tail.js";
 import { Pulse } from "./pulse.js";
+import { soon } from "./soon.js";
 
 /** So many events of each lane are read for the first picture. */
 const LAST: { readonly [lane in Lane]: number } = { normal: 2_048, critical: 256 };
@@ -17,6 +18,9 @@ export class PulseStore {
   pulse = new Pulse();
   private known: { [lane in Lane]: History["at"] } = { normal: null, critical: null };
   private waiting: SeenEvent[] | null = [];
+  private readonly refresh = soon(() => {
+    this.version += 1;
+  });
 
   constructor(
     private readonly page: Page,
@@ -54,7 +58,7 @@ export class PulseStore {
     if (this.waiting === null) this.count(events.filter((event) => this.isNew(event)));
     // What is left out here stands in the pages that are being read, or in the next ones.
     else if (this.waiting.length < 20_000) this.waiting.push(...events);
-    this.version += 1;
+    this.refresh();
   }
 
   private isNew({ lane, epoch, offset }: SeenEvent): boolean {
