@@ -1,58 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { Answer, SeenEvent } from "../src/lib/contract.js";
+import type { SeenEvent } from "../src/lib/contract.js";
 import { Display } from "../src/lib/display.js";
-import { LogReader, type Offsets, Unread } from "../src/lib/log.js";
+import { LogReader, Unread } from "../src/lib/log.js";
 import { Tail } from "../src/lib/tail.js";
 import { event, names, one, place, taken } from "./events.js";
+import { logOf, reader, seconds } from "./logs.js";
 import { random } from "./random.js";
-
-/** A log that answers as the server does. */
-class Log {
-  trimmed = { critical: 0, normal: 0 };
-  asked = 0;
-  readonly lanes: { critical: SeenEvent[]; normal: SeenEvent[] } = { critical: [], normal: [] };
-
-  readonly ask = async (path: string): Promise<Answer> => {
-    this.asked += 1;
-    const query = new URLSearchParams(path.slice(path.indexOf("?")));
-    const lane = query.get("lane") as "critical" | "normal";
-    const after = Number(query.get("after")?.split(":")[1]);
-    const gone = this.trimmed[lane];
-    if (after < gone) return lost([after + 1, gone]);
-    const all = this.lanes[lane];
-    const events = all.filter(({ offset }) => offset > after).slice(0, Number(query.get("limit")));
-    const head = all.at(-1)?.offset ?? 0;
-    const body = { events, upto: events.at(-1)?.offset ?? Math.max(after, head), head };
-    return { ok: true, status: 200, body };
-  };
-
-  get heads(): Offsets {
-    const head = (lane: "critical" | "normal") => this.lanes[lane].at(-1)?.offset ?? 0;
-    return { critical: head("critical"), normal: head("normal") };
-  }
-}
-
-function lost(range: readonly [number, number]): Answer {
-  const problem = { code: "trimmed", lost: range };
-  return { ok: false, status: 410, code: "trimmed", detail: "gone", temporary: false, problem };
-}
-
-/** A log of both lanes, its offsets with holes; events are numbered by their second. */
-function logOf(count: number, below: (n: number) => number): Log {
-  const log = new Log();
-  const heads = { critical: 0, normal: 0 };
-  for (let second = 0; second < count; second += 1) {
-    const lane = below(5) === 0 ? "critical" : "normal";
-    heads[lane] += 1 + (below(10) === 0 ? below(400) : 0);
-    log.lanes[lane].push(one(heads[lane], second, { id: String(second) }, lane));
-  }
-  return log;
-}
-
-const reader = (log: Log, signal = new AbortController().signal) =>
-  new LogReader(log.ask, "s", "e1", signal);
-
-const seconds = (events: readonly SeenEvent[]) => events.map(({ id }) => Number(id));
 
 describe("the log", () => {
   it.each([1, 2, 3, 4])("is read back and forth whole and in order (seed %i)", async (seed) => {

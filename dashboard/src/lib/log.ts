@@ -37,6 +37,7 @@ interface Chunk {
 }
 
 interface PageBody {
+  readonly after: number;
   readonly events: readonly SeenEvent[];
   readonly upto: number;
   readonly head: number;
@@ -45,6 +46,8 @@ interface PageBody {
 export class LogReader {
   /** Per lane the offset up to which events are gone. */
   private readonly trimmed: { [lane in Lane]: number } = { critical: 0, normal: 0 };
+  /** Per lane the page that was read last: a step takes as much of it as the other lane's times allow. */
+  private readonly last: { [lane in Lane]?: PageBody } = {};
 
   constructor(
     private readonly ask: Asking,
@@ -84,6 +87,11 @@ export class LogReader {
       LANES.map((lane) => this.search(lane, time, head[lane])),
     );
     return { critical, normal };
+  }
+
+  /** Whether retention has passed a place, so that what stood behind it is gone. */
+  passed(at: Offsets): boolean {
+    return LANES.some((lane) => at[lane] > 0 && this.trimmed[lane] > at[lane]);
   }
 
   private async search(lane: Lane, time: number, head: number): Promise<number> {
@@ -131,10 +139,17 @@ export class LogReader {
 
   private async behind(lane: Lane, high: number, until: number): Promise<Chunk> {
     if (high >= until) return { lane, events: [], beyond: high, ended: true };
-    const page = await this.page(lane, high, PAGE);
-    const events = page.events.filter(({ offset }) => offset <= until);
+    const page = this.rest(lane, high) ?? (await this.page(lane, high, PAGE));
+    const events = page.events.filter(({ offset }) => offset > high && offset <= until);
     const beyond = Math.min(page.upto, until);
     return { lane, events, beyond, ended: beyond >= until || page.upto >= page.head };
+  }
+
+  /** The last page, where it goes on behind an offset, and isn't the end of a log that may have grown. */
+  private rest(lane: Lane, high: number): PageBody | null {
+    const page = this.last[lane];
+    const fits = page && page.after <= high && high < page.upto && page.upto < page.head;
+    return fits ? page : null;
   }
 
   private async page(lane: Lane, after: number, limit: number): Promise<PageBody> {
@@ -145,7 +160,7 @@ export class LogReader {
     });
     // Nobody waits for it any more.
     if (this.signal.aborted) throw new Unread("stopped");
-    if (answer.ok) return this.body(lane, answer.body);
+    if (answer.ok) return this.body(lane, from, answer.body);
     const lost = fieldsOf(answer.problem)?.lost;
     if (answer.code !== "trimmed" || !Array.isArray(lost)) throw new Unread(answer.detail);
     const [, gone] = lost as readonly unknown[];
@@ -155,11 +170,13 @@ export class LogReader {
     return this.page(lane, gone, limit);
   }
 
-  private body(lane: Lane, body: unknown): PageBody {
-    const { events, upto, head } = body as PageBody;
+  private body(lane: Lane, after: number, body: unknown): PageBody {
+    const { events, upto, head } = body as Pick<PageBody, "events" | "upto" | "head">;
     const now = Date.now();
     const place = { stream: this.stream, lane, epoch: this.epoch };
-    return { events: events.map((event) => seen(event, place, now)), upto, head };
+    const page = { after, events: events.map((event) => seen(event, place, now)), upto, head };
+    this.last[lane] = page;
+    return page;
   }
 }
 

@@ -47,13 +47,16 @@ const COLUMNS = [
   "id",
 ] as const;
 
-/** RFC 4180, with a header; the data as JSON in the last column. */
+/** The first line of a table (RFC 4180). */
+export const CSV_HEAD = `${[...COLUMNS, "data"].join(",")}\r\n`;
+
+/** A table's lines; the data as JSON in the last column. */
 export function csv(events: readonly SeenEvent[]): string {
   const lines = events.map((event) => {
     const cells = COLUMNS.map((name) => String(event[name] ?? ""));
     return [...cells, JSON.stringify(event.data) ?? ""].map(cell).join(",");
   });
-  return `${[...COLUMNS, "data"].join(",")}\r\n${lines.map((line) => `${line}\r\n`).join("")}`;
+  return lines.map((line) => `${line}\r\n`).join("");
 }
 
 /** A spreadsheet runs what begins like a formula: such a cell gets an apostrophe before it. */

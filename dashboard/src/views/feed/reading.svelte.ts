@@ -7,6 +7,7 @@ import type { Following } from "../../lib/following.js";
 import { type Found, LogReader, type Offsets, Unread } from "../../lib/log.js";
 import type { FeedPage } from "../../lib/page.svelte.js";
 import { foldCalls, type Row } from "../../lib/row.js";
+import { type Step, walk } from "../../lib/walk.js";
 
 /** Matching events that one look into the log wants to find, and pages that it reads for them at most. */
 const WANTED = 80;
@@ -158,6 +159,11 @@ export class Reading {
     });
   }
 
+  /** Walk through the whole log, up to what this page has applied; raises `Unread`. */
+  everything(signal: AbortSignal): AsyncIterable<Step> {
+    return walk(this.newLog(signal), this.applied(), this.matches);
+  }
+
   /** End what is being read: something else is wanted. */
   private stop(): void {
     this.abort.abort();
@@ -195,15 +201,15 @@ export class Reading {
   }
 
   private log(signal: AbortSignal): LogReader {
+    this.reader ??= this.newLog(signal);
+    return this.reader;
+  }
+
+  private newLog(signal: AbortSignal): LogReader {
     const { server } = this.page;
     const [epoch = ""] = this.chosen.subscription.snapshot().cursors.normal ?? [];
-    this.reader ??= new LogReader(
-      (path, options) => server.ask(path, options),
-      this.chosen.stream,
-      epoch,
-      signal,
-    );
-    return this.reader;
+    const { stream } = this.chosen;
+    return new LogReader((path, options) => server.ask(path, options), stream, epoch, signal);
   }
 
   private applied(): Offsets {
