@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from playwright.async_api import Browser
 
@@ -55,6 +56,11 @@ async def test_the_page_shows_events_as_they_come_and_says_that_nothing_is_lost(
     await page.set_viewport_size({"width": 375, "height": 700})
     await page.screenshot(path=picture(tmp_path, "feed_narrow.png"))
     assert await violations(page) == []
+    await page.get_by_test_id("view-publish").click()
+    tab = await page.get_by_test_id("view-publish").bounding_box()
+    assert tab is not None
+    assert (tab["x"] >= 0, tab["x"] + tab["width"] <= 375) == (True, True), "the chosen tab can be seen"
+    await page.get_by_test_id("view-feed").click()
     for width in (375, 1280, 2560):
         await page.set_viewport_size({"width": width, "height": 900})
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
@@ -110,7 +116,7 @@ async def test_the_story_of_a_cut_tells_when_it_was_and_what_was_read_again(
             fresh = [event(n) for n in range(10 + start, 1_010 + start)]
             await asyncio.to_thread(server.publish, "orders", *fresh)
         # So slow that the replay can be seen, and its picture taken.
-        proxy.bandwidth = 300_000
+        proxy.bandwidth = 150_000
         proxy.refusing = False
         await until_state(page, "replaying")
         await until(page, "+document.querySelector('[data-testid=lag]').dataset.value < 4500", "some of it")
@@ -143,6 +149,12 @@ async def test_a_killed_server_is_shown_and_the_page_catches_up(server: Server, 
     assert await value(page, "duplicates") == 0
 
 
+def trimmed(server: Server) -> int:
+    """Tell up to where retention has taken the normal lane of `orders`."""
+    streams = server.get("/v1/streams").json()["streams"]
+    return next(int(s["lanes"]["normal"]["trimmed"]) for s in streams if s["stream"] == "orders")
+
+
 async def test_what_retention_took_stands_as_a_row_at_its_place(tmp_path: Path, browser: Browser) -> None:
     with Server(tmp_path, STEADCAST_RETENTION_EVENTS="20", STEADCAST_TRIM_INTERVAL="0.2") as server:
         await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(10)])
@@ -153,12 +165,52 @@ async def test_what_retention_took_stands_as_a_row_at_its_place(tmp_path: Path, 
         await until_state(page, "offline")
         for start in range(10, 100, 30):
             await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(start, start + 30)])
-        await asyncio.sleep(1)
+        async with asyncio.timeout(30):
+            while trimmed(server) < 80:
+                await asyncio.sleep(0.05)
         await page.context.set_offline(False)
         await page.wait_for_selector('[data-testid="loss-row"]', timeout=30_000)
         await until_state(page, "live")
         assert await value(page, "lost") > 0
         await page.screenshot(path=picture(tmp_path, "loss_row.png"))
+
+
+async def test_a_stream_that_appears_is_listed_and_what_tells_of_it_counts_as_no_proof(
+    server: Server, browser: Browser
+) -> None:
+    await asyncio.to_thread(server.publish, "orders", event(1))
+    page = (await Watched.open(browser, server.url)).page
+    lists: list[str] = []
+    page.on("request", lambda asked: lists.append(asked.url) if asked.url.endswith("/v1/streams") else None)
+    await until_state(page, "live")
+    told = "document.querySelectorAll('[data-testid=stream-picker] option').length"
+    await until(page, f"{told} === 2", "orders, and the stream that tells of it")
+    before = len(lists)
+    for name in ("alarms", "mails"):
+        await asyncio.to_thread(server.publish, name, event(1))
+    await until(page, f"{told} === 4", "all streams")
+    assert len(lists) - before <= 3, "once for each that appeared, and not again and again"
+    assert await value(page, "replayed") == 1
+
+
+async def test_a_token_for_certain_streams_sees_those_that_appear(tmp_path: Path, browser: Browser) -> None:
+    some = [
+        {"name": "shop", "token": "of-the-shop", "scopes": ["subscribe", "publish"], "streams": ["shop.*"]}
+    ]
+    with Server(tmp_path, port=free_port(), STEADCAST_TOKENS=json.dumps(some)) as server:
+        page = (await Watched.open(browser, server.url)).page
+        await page.get_by_test_id("token").fill("of-the-shop")
+        await page.get_by_test_id("login-button").click()
+        await until_state(page, "connected")
+        headers = {"authorization": "Bearer of-the-shop", "content-type": "application/cloudevents+json"}
+        for name in ("shop.orders", "shop.mails"):
+            url = f"{server.url}/v1/streams/{name}/events"
+            (await asyncio.to_thread(httpx.post, url, json=event(1), headers=headers)).raise_for_status()
+            await page.wait_for_selector(
+                f'[data-testid="stream-picker"] option[value="{name}"]', state="attached"
+            )
+        await until_state(page, "live")
+        assert await value(page, "lost") == 0
 
 
 async def test_with_a_token_the_page_asks_for_it_once(tmp_path: Path, browser: Browser) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.support.server import BIN, Server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from playwright.async_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
@@ -48,11 +50,47 @@ async def until(page: Page, condition: str, what: str) -> Any:
 
 
 async def ids(page: Page) -> list[str]:
-    """Give the ids of the events whose rows stand in the document, from top to bottom."""
-    rows = await page.locator('[data-testid="row"]').evaluate_all(
-        "rows => rows.map(row => [row.getBoundingClientRect().top, row.dataset.id])"
+    """Give the ids of the events whose rows stand in the document, from top to bottom.
+
+    Looked for and measured in one task: a locator does that in two, and a row that leaves in between stands
+    nowhere.
+    """
+    rows = await page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid="row"]')]
+            .map(row => [row.getBoundingClientRect().top, row.dataset.id])"""
     )
     return [name for _, name in sorted(rows)]
+
+
+async def until_ids(page: Page, expected: list[str]) -> None:
+    """Wait until exactly these events' rows stand in the document, in this order."""
+    async with asyncio.timeout(30):
+        while await ids(page) != expected:
+            await asyncio.sleep(0.05)
+
+
+async def scrolled(page: Page, by: int, there: Callable[[list[int]], bool]) -> None:
+    """Turn the wheel until the rows are where they should be; on the way none is missing or misplaced."""
+    async with asyncio.timeout(60):
+        while True:
+            shown = [int(name[1:]) for name in await ids(page)]
+            assert shown == [shown[0] + n for n in range(len(shown))]
+            if shown and there(shown):
+                return
+            await page.mouse.wheel(0, by)
+            await asyncio.sleep(0.05)
+
+
+async def jump(page: Page, moment: str) -> None:
+    """Go to a time, told in UTC; the field wants the browser's own."""
+    local = await page.evaluate(
+        "text => { const date = new Date(text + 'Z');"
+        " return new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19) }",
+        moment,
+    )
+    await page.get_by_test_id("jump").click()
+    await page.get_by_test_id("jump-time").fill(local)
+    await page.get_by_test_id("jump-go").click()
 
 
 async def violations(page: Page) -> list[str]:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from playwright.async_api import expect
+
 from tests.support.browser import chromium
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
     from tests.support.server import Server
+
+# Five seconds, its own default, are short on a processor that others use as well.
+expect.set_options(timeout=30_000)
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"narrow": (375, 760), "": (1280, 860), "wide": (2560, 1200)}
