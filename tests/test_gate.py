@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from steadcast.core.scopes import Identity, Scope
+from steadcast.core.scopes import Grant, Identity, Scope
 from steadcast.errors import NotAllowed, SteadcastError
 from steadcast.gate import Gate
 
@@ -26,7 +26,8 @@ async def test_the_timer_tells_the_end_once() -> None:
     wall.now = 1_000.02
     error = await asyncio.wait_for(told.get(), 30)
     assert (error.code, error.temporary) == ("token_expired", True)
-    assert gate.shut
+    assert (why := gate.ended) is not None
+    assert why.code == "token_expired"
     with pytest.raises(NotAllowed):
         gate.check(Scope.PUBLISH, "s")
     await asyncio.sleep(0.05)
@@ -59,3 +60,29 @@ async def test_a_closed_gate_tells_nothing_and_one_without_an_end_needs_no_timer
     wall.now = 2_000.0
     await asyncio.sleep(0.03)
     assert told == []
+
+
+async def test_a_token_that_was_taken_back_ends_at_the_next_look_and_once() -> None:
+    told: list[SteadcastError] = []
+    grants = [Grant(), Grant()]
+    gates = [Gate(Identity(grant=grants[0])), Gate(Identity(expires=1_060.0, grant=grants[1]), wall=Wall())]
+    for gate in gates:
+        gate.watch(told.append)
+        gate.look()
+    assert told == []
+    for gate, grant in zip(gates, grants, strict=True):
+        grant.revoke()
+        with pytest.raises(NotAllowed):
+            gate.check(Scope.PUBLISH, "s")
+        gate.look()
+        gate.look()
+    assert [(error.code, error.temporary) for error in told] == [("token_revoked", True)] * 2
+
+
+async def test_who_comes_in_while_the_token_is_taken_back_ends_at_once() -> None:
+    told: list[SteadcastError] = []
+    grant = Grant()
+    identity = Identity(grant=grant)
+    grant.revoke()
+    Gate(identity).watch(told.append)
+    assert [error.code for error in told] == ["token_revoked"]

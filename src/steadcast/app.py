@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from steadcast.core.scopes import Identity
+    from steadcast.core.scopes import Identity, TokenRule
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
     from steadcast.socketio.client import Client
@@ -203,6 +203,20 @@ class Steadcast:
         """End."""
         await self.aclose()
 
+    def reload_tokens(self, settings: Settings) -> list[str]:
+        """Let in by the tokens of these settings from now on; gives the names of those that were taken back.
+
+        Who came in by one of them is told `token_revoked` and disconnected. Nothing else of the settings is
+        looked at. Raises `InvalidRequest`, and changes nothing, for tokens of no use, and where none was set
+        or none would be set any more.
+        """
+        gone = self.context.tokens.replace(*_let_in(settings, self.own_token))
+        for client in self.connections:
+            client.gate.look()
+        self.context.feeds.look()
+        self.context.counts["tokens_revoked"] += len(gone)
+        return gone
+
     # Publishing from inside
 
     async def publish(
@@ -298,7 +312,7 @@ class Steadcast:
             hub=self.hub,
             engine=self.engine,
             node=self.node,
-            tokens=_tokens(settings, self.own_token),
+            tokens=Tokens(*_let_in(settings, self.own_token)),
             rates=Rates(
                 connects=settings.rate_connects,
                 publishes=settings.rate_publishes,
@@ -406,7 +420,7 @@ class Steadcast:
         return True
 
 
-def _tokens(settings: Settings, own: str) -> Tokens:
+def _let_in(settings: Settings, own: str) -> tuple[str | None, list[TokenRule], JwtRules | None]:
     """Give what lets clients in; where nothing is set, `own` doesn't either: everybody may come."""
     spool = scopes.TokenRule(name="spool", token=own, scopes=[scopes.Scope.PUBLISH])
     rules = [*settings.tokens, spool] if settings.guarded else []
@@ -418,7 +432,7 @@ def _tokens(settings: Settings, own: str) -> Tokens:
         audience=settings.jwt_audience,
         leeway=settings.jwt_leeway,
     )
-    return Tokens(settings.token, rules, jwt_rules if with_jwt else None)
+    return settings.token, rules, jwt_rules if with_jwt else None
 
 
 def _tracer(settings: Settings, node: str) -> Tracer:

@@ -11,7 +11,7 @@ SteadcastError              (its own code: unreachable)
 ├── IdConflict              the same id with another body (id): id_conflict
 ├── PositionLost            a position can't be read (lost, epoch): trimmed, reset
 ├── NotAllowed              no token, a wrong one, a missing scope, a foreign name: unauthorized,
-│                           forbidden, token_expired, wrong_host, wrong_origin
+│                           forbidden, token_expired, token_revoked, wrong_host, wrong_origin
 ├── RateLimited             over a rate (retry_after): rate_limited
 ├── Unavailable             away for now; a retry can help (retry_after): unavailable, not_ready,
 │   │                       ack_overdue, stale and disconnected (the client may come back)

@@ -2,6 +2,7 @@
 
 A Socket.IO client and an SSE response have one each. It is asked at subscribe, at publish and before each
 batch or page that is written, and its one timer ends the connection when the token does, live or replaying.
+Where tokens were taken back, all gates are told to look.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from steadcast.core.scopes import ANYBODY, expired
+from steadcast.core.scopes import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from steadcast.core.scopes import Identity, Scope
-    from steadcast.errors import SteadcastError
+    from steadcast.errors import NotAllowed, SteadcastError
 
 LONGEST: Final = 600.0
 """Seconds after which a timer looks at the wall clock again: it may have been set meanwhile."""
@@ -30,28 +31,43 @@ class Gate:
         self.identity = identity
         self._wall = wall
         self._timer: asyncio.TimerHandle | None = None
+        self._end: Callable[[SteadcastError], None] | None = None
 
     def check(self, scope: Scope, stream: str | None = None) -> None:
-        """Raise `NotAllowed`: `forbidden`, or `token_expired`, which is temporary."""
+        """Raise `NotAllowed`: `forbidden`, or `token_expired` or `token_revoked`, which are temporary."""
         self.identity.check(scope, stream, now=self._wall())
 
     @property
-    def shut(self) -> bool:
-        """Whether the token has expired."""
-        return self.identity.expires is not None and self.identity.expired(self._wall())
+    def ended(self) -> NotAllowed | None:
+        """Why nothing passes any more; None while the token holds."""
+        identity = self.identity
+        if identity.expires is None and identity.grant is None:
+            return None
+        return identity.ended(self._wall())
 
     def watch(self, end: Callable[[SteadcastError], None]) -> None:
-        """Call `end` with the reason once the token has expired; until `close`."""
-        if self.identity.expires is None:
+        """Call `end` with the reason once the token has ended; until `close`."""
+        self._end = end
+        self.look()
+
+    def look(self) -> None:
+        """See whether the token has ended, and when to look again by itself."""
+        end = self._end
+        if end is None:
             return
-        if self.shut:
-            end(expired())
-            return
-        left = min(self.identity.expires - self._wall(), LONGEST)
-        self._timer = asyncio.get_running_loop().call_later(left, self.watch, end)
+        if (why := self.ended) is not None:
+            self.close()
+            end(why)
+        elif self.identity.expires is not None:
+            left = min(self.identity.expires - self._wall(), LONGEST)
+            self._wait(asyncio.get_running_loop().call_later(left, self.look))
 
     def close(self) -> None:
         """Let the timer go: the connection has ended."""
+        self._end = None
+        self._wait(None)
+
+    def _wait(self, timer: asyncio.TimerHandle | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = timer

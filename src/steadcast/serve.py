@@ -22,7 +22,7 @@ from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import spool_root
 from steadcast.engines.jetstream_url import without_secrets
-from steadcast.errors import InvalidRequest
+from steadcast.errors import InvalidRequest, SteadcastError
 from steadcast.http.patience import patient
 from steadcast.logs import hiding, secrets_of
 from steadcast.socketio.server import MAX_MESSAGE
@@ -30,9 +30,11 @@ from steadcast.socketio.websocket import DirectWebSocket
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from steadcast.config import Settings
+
+    Again = Callable[[], Settings]
 
 log = structlog.get_logger("steadcast.serve")
 
@@ -41,6 +43,8 @@ COLLECT: Final = (10_000, 3, 1)
 more, where Python's 700 are a part of one publish, and all of them as often as by default."""
 RECONNECT_IN: Final = (0.5, 3.0)
 """Seconds, a range, in which drained clients come back."""
+SETTINGS_KEPT: Final = 16
+"""So many settings that were in force before are remembered, to keep their secrets out of the logs."""
 
 
 def check_binding(settings: Settings) -> None:
@@ -60,8 +64,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def configure_logs(settings: Settings) -> None:
-    """Send logs to standard error, those of libraries too: readable on a terminal, JSON by setting."""
+def configure_logs(settings: Settings, *before: Settings) -> None:
+    """Send logs to standard error, those of libraries too: readable on a terminal, JSON by setting.
+
+    No line shows a secret of these settings, nor of those that were in force `before`.
+    """
     as_json = settings.log_format == "json"
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -73,7 +80,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        hiding(secrets_of(settings)),
+        hiding([secret for each in (settings, *before) for secret in secrets_of(each)]),
     ]
     structlog.configure(
         processors=[*common, renderer],
@@ -93,11 +100,15 @@ def configure_logs(settings: Settings) -> None:
 class Server(uvicorn.Server):
     """uvicorn, that tells its clients to come back before it closes their connections."""
 
-    def __init__(self, config: uvicorn.Config, cast: Steadcast, settings: Settings) -> None:
-        """Serve `cast`."""
+    def __init__(
+        self, config: uvicorn.Config, cast: Steadcast, settings: Settings, again: Again | None = None
+    ) -> None:
+        """Serve `cast`; `again` reads the settings anew."""
         super().__init__(config)
         self._cast = cast
         self._settings = settings
+        self._again = again
+        self._reloaded: tuple[Settings, ...] = ()
         self._stop = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,6 +119,8 @@ class Server(uvicorn.Server):
             where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{port}"
             engine = without_secrets(self._settings.engine)
             log.info("serving", url=where + self._settings.base_path, engine=engine)
+            if self._again is not None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
             threading.Thread(
                 target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True
             ).start()
@@ -121,6 +134,20 @@ class Server(uvicorn.Server):
             return
         Drain(Spool(str(folder)), Connection(address, token=self._cast.own_token)).run(self._stop)
 
+    def _reload(self, again: Again) -> None:
+        """Read the tokens anew; where they can't be used, the old ones hold."""
+        try:
+            settings = again()
+            revoked = self._cast.reload_tokens(settings)
+        except (SteadcastError, OSError, ValueError) as error:
+            self._cast.context.counts["reloads_failed"] += 1
+            log.warning("the tokens can't be read anew; the old ones hold", error=str(error))
+            return
+        # A token that was taken back is still nobody's business.
+        configure_logs(self._settings, settings, *self._reloaded)
+        self._reloaded = (settings, *self._reloaded)[:SETTINGS_KEPT]
+        log.info("the tokens were read anew", revoked=revoked)
+
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Drain, then close; every client learns when to come back."""
         self._stop.set()
@@ -133,8 +160,11 @@ class Server(uvicorn.Server):
         await super().shutdown(list(sockets) if sockets else None)
 
 
-def serve(settings: Settings) -> int:
-    """Serve until a signal; returns the exit code: 0 after a drain, 3 where it couldn't start."""
+def serve(settings: Settings, again: Again | None = None) -> int:
+    """Serve until a signal; returns the exit code: 0 after a drain, 3 where it couldn't start.
+
+    With `again`, which reads the settings anew, SIGHUP has the tokens read anew.
+    """
     check_binding(settings)
     configure_logs(settings)
     cast = Steadcast(settings=settings)
@@ -158,7 +188,7 @@ def serve(settings: Settings) -> int:
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=max(1, int(settings.drain_limit / 2)),
     )
-    server = Server(config, cast, settings)
+    server = Server(config, cast, settings, again)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal once more when it is done, for whoever stood here before.
         signal.signal(number, lambda *_: None)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadcast.core.scopes import ANYBODY, Identity, Scope, check_pattern, matches
+from steadcast.core.scopes import ANYBODY, Grant, Identity, Scope, check_pattern, matches
 from steadcast.errors import InvalidRequest, NotAllowed
 
 
@@ -49,9 +49,12 @@ def test_a_pattern_of_no_use_is_refused(pattern: str) -> None:
 
 
 def identity(
-    *scopes: Scope, streams: tuple[str, ...] = ("orders.*",), expires: float | None = None
+    *scopes: Scope,
+    streams: tuple[str, ...] = ("orders.*",),
+    expires: float | None = None,
+    grant: Grant | None = None,
 ) -> Identity:
-    return Identity(name="x", scopes=frozenset(scopes), streams=streams, expires=expires)
+    return Identity(name="x", scopes=frozenset(scopes), streams=streams, expires=expires, grant=grant)
 
 
 @pytest.mark.parametrize("scope", Scope)
@@ -85,6 +88,17 @@ def test_the_end_is_exact_and_temporary() -> None:
     with pytest.raises(NotAllowed) as caught:
         one.check(Scope.PUBLISH, "orders.eu", now=100.0)
     assert (caught.value.code, caught.value.temporary) == ("token_expired", True)
+
+
+def test_what_is_taken_back_is_over_before_its_end_and_temporary() -> None:
+    grant = Grant()
+    one = identity(*Scope, expires=100.0, grant=grant)
+    one.check(Scope.PUBLISH, "orders.eu", now=1.0)
+    grant.revoke()
+    for now in (1.0, 100.0):
+        with pytest.raises(NotAllowed) as caught:
+            one.check(Scope.PUBLISH, "orders.eu", now=now)
+        assert (caught.value.code, caught.value.temporary) == ("token_revoked", True)
 
 
 def test_where_no_token_is_set_everybody_may_everything() -> None:

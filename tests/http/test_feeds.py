@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from steadcast.errors import Draining, QueueFull, SteadcastError
+from steadcast.errors import Draining, NotAllowed, QueueFull, SteadcastError
 from steadcast.event import Batch, Entry, Event, Lane
 from steadcast.http.feeds import Feeds
 from steadcast.hub import Frame
@@ -19,6 +19,9 @@ class Kicked:
 
     def kick(self, error: SteadcastError) -> None:
         self.errors.append(error)
+
+    def look(self) -> None:
+        self.errors.append(NotAllowed("x", code="token_revoked"))
 
 
 def a_frame(*offsets: int) -> Frame:
@@ -52,6 +55,15 @@ def test_an_end_tells_each_reader_its_own_time_in_the_range() -> None:
     times = {error.retry_after for error in errors}
     assert len(times) > 40
     assert all(time is not None and 2.0 <= time <= 4.0 for time in times)
+
+
+def test_all_feeds_are_told_to_look_at_their_tokens() -> None:
+    feeds = Feeds()
+    readers = [Kicked() for _ in range(3)]
+    for reader in readers:
+        feeds.enter(reader, 3)
+    feeds.look()
+    assert [error.code for reader in readers for error in reader.errors] == ["token_revoked"] * 3
 
 
 def test_a_batch_is_encoded_once_for_all_its_readers_and_the_next_one_anew() -> None:

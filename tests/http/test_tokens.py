@@ -241,3 +241,64 @@ def test_a_login_with_a_jwt_keeps_it_and_ends_with_it() -> None:
     with pytest.raises(NotAllowed) as caught:
         hs256.identify_session(signed(exp=time.time() - 1))
     assert caught.value.code == "token_expired"
+
+
+def rule(name: str, token: str, *streams: str) -> TokenRule:
+    return TokenRule(name=name, token=token, scopes=[Scope.SUBSCRIBE], streams=streams or ("*",))
+
+
+def test_tokens_that_are_replaced_end_who_came_in_by_them_and_leave_the_others_alone() -> None:
+    tokens = Tokens("all", [rule("stays", "one"), rule("goes", "two"), rule("changes", "three")])
+    came = {token: tokens.identify(token) for token in ("all", "one", "two", "three")}
+    cookies = {token: tokens.session_of(token) for token in came}
+    changed = rule("changes", "three", "orders.*")
+    assert tokens.replace("all", [changed, rule("stays", "one"), rule("new", "four")]) == ["goes", "changes"]
+    ended = {token: identity.ended(0.0) for token, identity in came.items()}
+    assert [token for token, why in ended.items() if why is not None] == ["two", "three"]
+    assert {why.code for why in ended.values() if why is not None} == {"token_revoked"}
+    assert tokens.identify("four").name == "new"
+    fresh = tokens.identify("three")
+    assert (fresh.streams, fresh.ended(0.0)) == (("orders.*",), None)
+    assert tokens.identify("one") is came["one"]
+    assert code_of(tokens, "two") == "unauthorized"
+    assert tokens.identify_session(cookies["one"]) is came["one"]
+    with pytest.raises(NotAllowed):
+        tokens.identify_session(cookies["two"])
+
+
+def test_other_rules_for_jwts_end_those_of_the_old_ones_and_the_same_rules_end_none() -> None:
+    rules = JwtRules(secret=SECRET)
+    tokens = Tokens("all", jwt_rules=rules)
+    ann = tokens.identify(signed())
+    assert tokens.replace("all", jwt_rules=JwtRules(secret=SECRET)) == []
+    assert ann.ended(0.0) is None
+    assert tokens.replace("all", jwt_rules=JwtRules(secret=SECRET + "2")) == ["jwt"]
+    assert code_of(tokens, signed()) == "unauthorized"
+    bob = tokens.identify(signed(SECRET + "2"))
+    assert tokens.replace("all") == ["jwt"]
+    for identity in (ann, bob):
+        why = identity.ended(0.0)
+        assert why is not None
+        assert why.code == "token_revoked"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"token": "t", "rules": [TokenRule(name="x", scopes=[Scope.ADMIN])]},
+        {"token": "t", "jwt_rules": JwtRules(secret="short")},  # noqa: S106 - made up, and refused
+        {},
+    ],
+)
+def test_tokens_of_no_use_replace_nothing(given: dict[str, Any]) -> None:
+    tokens = Tokens("all", [rule("one", "one")])
+    one = tokens.identify("one")
+    with pytest.raises(InvalidRequest):
+        tokens.replace(**given)
+    assert tokens.identify("one") is one
+    assert one.ended(0.0) is None
+
+
+def test_a_server_that_asked_for_nothing_does_not_begin_to_while_it_runs() -> None:
+    with pytest.raises(InvalidRequest, match="restart"):
+        Tokens().replace("t")

@@ -48,6 +48,7 @@ class Server:
         self.folder = folder
         own = {"STEADCAST_SPOOL": str(folder / "spool"), "STEADCAST_NODE": "node-1"}
         self.env = {**os.environ, **own, **env}
+        self.arguments: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,7 +58,10 @@ class Server:
     def start(self, *, wait: bool = True) -> Self:
         with (self.folder / "server.log").open("ab") as out:
             self.process = subprocess.Popen(
-                [BIN / "steadcast", "serve", "--port", str(self.port), "--engine", self.engine],
+                [
+                    *(BIN / "steadcast", "serve", "--port", str(self.port), "--engine", self.engine),
+                    *self.arguments,
+                ],
                 stdout=out,
                 stderr=out,
                 cwd=self.folder,

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import socketio
 
+from steadcast.client.problems import class_of
 from steadcast.errors import SteadcastError
 
 log = logging.getLogger("steadcast.subscriber")
@@ -104,7 +105,7 @@ class Connection:
             case {"message": str(message), "data": {"code": str(code), "temporary": bool(temporary), **rest}}:
                 wait = rest.get("retry_after")
                 known = float(wait) if isinstance(wait, (int, float)) else None
-                return SteadcastError(message, code=code, temporary=temporary, retry_after=known)
+                return class_of(code)(message, code=code, temporary=temporary, retry_after=known)
         return SteadcastError(str(error) or "no connection", code="unreachable", temporary=True)
 
     async def until_lost(self, ping_timeout: float) -> None:

@@ -55,9 +55,15 @@ _BY_CODE: Final[dict[str, type[SteadcastError]]] = {
     "engine_locked": EngineUnavailable,
     "engine_readonly": EngineUnavailable,
     "token_expired": NotAllowed,
+    "token_revoked": NotAllowed,
     "unauthorized": NotAllowed,
 }
 _UNAUTHORIZED: Final = {401, 403}
+
+
+def class_of(code: str, fallback: type[SteadcastError] = SteadcastError) -> type[SteadcastError]:
+    """Give the class of the errors that have this code."""
+    return _BY_CODE.get(code, fallback)
 
 
 def error_of(outcome: Outcome) -> SteadcastError:
@@ -67,7 +73,7 @@ def error_of(outcome: Outcome) -> SteadcastError:
     if outcome.status in _UNAUTHORIZED:
         fallback = NotAllowed
     # Without a status there was no answer: the code is a word of ours, not the server's.
-    cls = _BY_CODE.get(outcome.code, fallback) if outcome.status else fallback
+    cls = class_of(outcome.code, fallback) if outcome.status else fallback
     members = outcome.answer if isinstance(outcome.answer, dict) else {}
     fields = {str(name): value for name, value in members.items() if name not in _STANDARD}
     return cls(

@@ -35,7 +35,9 @@ MEANINGS = {
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 
-_NOT_ALLOWED = frozenset({"unauthorized", "forbidden", "token_expired", "wrong_host", "wrong_origin"})
+_NOT_ALLOWED = frozenset(
+    {"unauthorized", "forbidden", "token_expired", "token_revoked", "wrong_host", "wrong_origin"}
+)
 
 
 def tell(text: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from steadcast.commands.exits import Exit, leave
 from steadcast.commands.options import Config  # noqa: TC001 - see Path
 from steadcast.commands.running import run_server
+from steadcast.config import load
 
 
 def serve(
@@ -28,17 +30,20 @@ def serve(
     """Serve the dashboard, HTTP and Socket.IO.
 
     A setting is taken from its flag, else from STEADCAST_* in the environment, else from the file, else it
-    has its default. Exits 0 after a drain, 2 for wrong settings, 3 where it can't start.
+    has its default. Exits 0 after a drain, 2 for wrong settings, 3 where it can't start. With a file, SIGHUP
+    has its tokens read anew.
     """
     from steadcast.commands.settings import settings_or_leave
 
-    settings = settings_or_leave(
-        config, host=host, port=port, engine=engine, token=token, certfile=certfile, keyfile=keyfile
-    )
+    flags: dict[str, Any] = {"host": host, "port": port, "engine": engine, "token": token}
+    flags |= {"certfile": certfile, "keyfile": keyfile}
+    settings = settings_or_leave(config, **flags)
     _check_tls(settings.certfile, settings.keyfile)
     from steadcast.serve import serve as run
 
-    run_server(run, settings)
+    # Without a file there is nothing that could have changed, and a closed terminal ends the server.
+    again = None if config is None else partial(load, config, **flags)
+    run_server(partial(run, again=again), settings)
 
 
 def _check_tls(certfile: Path | None, keyfile: Path | None) -> None:

@@ -7,7 +7,7 @@ A pattern is a stream's name in which one `*` stands for any run of characters: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -30,22 +30,40 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Grant:
+    """What a token stands on. Taken back, it ends everybody who came in by that token."""
+
+    __slots__ = ("revoked",)
+
+    def __init__(self) -> None:
+        """Hold."""
+        self.revoked = False
+
+    def revoke(self) -> None:
+        """Take it back, for good."""
+        self.revoked = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who connected or asks. `expires` is Unix time in seconds; None never does."""
+    """Who connected or asks. `expires` is Unix time in seconds; None never does.
+
+    `grant` is what can be taken back before that, where anything can.
+    """
 
     name: str = "anybody"
     scopes: frozenset[Scope] = frozenset(Scope)
     streams: tuple[str, ...] = (EVERY,)
     expires: float | None = None
+    grant: Grant | None = field(default=None, compare=False, repr=False)
 
     def check(self, scope: Scope, stream: str | None = None, *, now: float) -> None:
-        """Raise `NotAllowed`: `token_expired`, or `forbidden` with what is missing; `now` is Unix time.
+        """Raise `NotAllowed`: as `ended` says, or `forbidden` with what is missing; `now` is Unix time.
 
         Without a `stream` the scope alone is asked for, on whatever stream; `"*"` asks for all of them.
         """
-        if self.expired(now):
-            raise expired()
+        if (why := self.ended(now)) is not None:
+            raise why
         if scope not in self.scopes:
             raise NotAllowed(f"this token may not {WORDS[scope]}", code="forbidden", scope=str(scope))
         if stream is not None and scope is not Scope.ADMIN and not self.covers(stream):
@@ -56,9 +74,16 @@ class Identity:
         """Tell whether a stream is among this identity's."""
         return any(matches(pattern, stream) for pattern in self.streams)
 
-    def expired(self, now: float) -> bool:
-        """Tell whether the end has come."""
-        return self.expires is not None and now >= self.expires
+    def ended(self, now: float) -> NotAllowed | None:
+        """Give why nothing is allowed any more: `token_revoked` or `token_expired`; None while it holds.
+
+        Both are temporary: a fresh token can help.
+        """
+        if self.grant is not None and self.grant.revoked:
+            return NotAllowed("the token was taken back", code="token_revoked", temporary=True)
+        if self.expires is not None and now >= self.expires:
+            return NotAllowed("the token has expired", code="token_expired", temporary=True)
+        return None
 
 
 class TokenRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,11 +106,6 @@ WORDS: Final = {
     Scope.SUBSCRIBE: "read",
     Scope.ADMIN: "administer this server",
 }
-
-
-def expired() -> NotAllowed:
-    """Give the error for a token whose end has come: temporary, since a fresh one can help."""
-    return NotAllowed("the token has expired", code="token_expired", temporary=True)
 
 
 def matches(pattern: str, stream: str) -> bool:

@@ -40,6 +40,10 @@ class Ending(Protocol):
         """End, and tell the reader why; returns at once."""
         ...
 
+    def look(self) -> None:
+        """End if the reader's token has."""
+        ...
+
 
 Lines = list[tuple[int, bytes]]
 """A batch as a feed writes it: each event's offset and its `data:` line with the blank line behind."""
@@ -75,6 +79,11 @@ class Feeds:
         for feed in list(self._open):
             after = random.uniform(*reconnect_in)  # noqa: S311 - spreads load, guards nothing
             feed.kick(Draining("the server is going away", retry_after=after))
+
+    def look(self) -> None:
+        """End the feeds whose token has ended."""
+        for feed in list(self._open):
+            feed.look()
 
     def lines(self, frame: Frame) -> Lines:
         """Encode a batch. The hub writes a batch to all its readers in one go, so the last one is kept."""

@@ -98,7 +98,7 @@ _CE_TIME: Final[Spec] = {
 _WORDS: Final = {
     "304": "The browser has the file.",
     "400": "Something in the request is not valid; `code` and `field` say what.",
-    "401": "The token is missing, wrong (`unauthorized`) or too old (`token_expired`).",
+    "401": "The token is missing, wrong (`unauthorized`), too old (`token_expired`) or `token_revoked`.",
     "403": "The token doesn't allow this (`forbidden`, `scope` is missing), or another origin's page asks.",
     "404": "There is none with this id.",
     "408": "The body did not come in time.",

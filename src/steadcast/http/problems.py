@@ -42,6 +42,7 @@ STATUS_BY_CODE: Final = {
     "wrong_host": HTTPStatus.MISDIRECTED_REQUEST,
     "unauthorized": HTTPStatus.UNAUTHORIZED,
     "token_expired": HTTPStatus.UNAUTHORIZED,
+    "token_revoked": HTTPStatus.UNAUTHORIZED,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
 }
 STATUS_BY_CLASS: Final[tuple[tuple[type[SteadcastError], HTTPStatus], ...]] = (
@@ -69,6 +70,7 @@ TITLES: Final = {
     "reset": "The position is of another log",
     "unauthorized": "A token is needed",
     "token_expired": "The token has expired",
+    "token_revoked": "The token was taken back",
     "forbidden": "The token doesn't allow this",
     "rate_limited": "Too often",
     "wrong_host": "This server doesn't go by that name",

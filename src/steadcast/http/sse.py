@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from steadcast.core.scopes import expired
 from steadcast.errors import InvalidRequest, SteadcastError
 from steadcast.event import LANES, Lane
 from steadcast.gate import Gate
@@ -114,8 +113,8 @@ class Feed:
 
     def write(self, frame: Frame) -> None:
         """Queue a batch; what finds no room is read from the log again."""
-        if self._gate.shut:
-            self.kick(expired())
+        if (why := self._gate.ended) is not None:
+            self.kick(why)
         elif len(self._queue) >= QUEUE:
             self._torn = True
         else:
@@ -129,6 +128,10 @@ class Feed:
         self._end = self._end or error
         self._wake.set()
         self._hurry()
+
+    def look(self) -> None:
+        """End the response if its token has."""
+        self._gate.look()
 
     # The response
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from steadcast.core.scopes import ANYBODY, MAX_PATTERNS, Identity, Scope, check_pattern, expired
+from steadcast.core.scopes import ANYBODY, MAX_PATTERNS, Grant, Identity, Scope, check_pattern
 from steadcast.errors import InvalidRequest, NotAllowed
 
 if TYPE_CHECKING:
@@ -63,17 +63,42 @@ class Tokens:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`token` allows everything. Raises `InvalidRequest` for rules, a secret or a JWKS file of no use."""
-        self._static = {_rule_digest(rule): _rule_identity(rule) for rule in rules}
-        if token is not None:
-            self._static[_digest(token)] = Identity(name="token")
+        self._wall = wall
+        self._static = _identities(token, rules)
         self._sessions = {_session(digest): identity for digest, identity in self._static.items()}
         self._jwt = None if jwt_rules is None else _Jwt(jwt_rules)
-        self._wall = wall
 
     @property
     def required(self) -> bool:
         """Whether anything has to be shown."""
         return bool(self._static) or self._jwt is not None
+
+    def replace(
+        self, token: str | None = None, rules: Sequence[TokenRule] = (), jwt_rules: JwtRules | None = None
+    ) -> list[str]:
+        """Let in by these from now on; gives the names of the tokens that were taken back.
+
+        A token whose rights have changed is taken back as well, and can be shown again; so are all JWTs (as
+        `jwt`) where `jwt_rules` have changed. Raises `InvalidRequest` for what is of no use, and where tokens
+        would begin or cease to be asked for: then everything stays as it was.
+        """
+        fresh = _identities(token, rules)
+        old = self._jwt
+        jwt = old if old and old.rules == jwt_rules else None if jwt_rules is None else _Jwt(jwt_rules)
+        if self.required != bool(fresh or jwt):
+            told = "whether a token is asked for can't change while the server runs: restart it"
+            raise InvalidRequest(told, field="tokens")
+        stays = {digest: known for digest, known in self._static.items() if fresh.get(digest) == known}
+        gone = [(known.name, known.grant) for digest, known in self._static.items() if digest not in stays]
+        if old is not None and jwt is not old:
+            gone.append(("jwt", old.grant))
+        self._static = fresh | stays
+        self._sessions = {_session(digest): identity for digest, identity in self._static.items()}
+        self._jwt = jwt
+        for _, grant in gone:
+            if grant is not None:
+                grant.revoke()
+        return [name for name, _ in gone]
 
     def identify(self, token: str) -> Identity:
         """Tell whose token this is; raises `NotAllowed` (`unauthorized`, or `token_expired` for now)."""
@@ -121,7 +146,8 @@ class _Jwt:
         if rules.secret is not None and len(rules.secret.encode()) < MIN_SECRET:
             raise InvalidRequest(f"jwt_secret has at least {MIN_SECRET} bytes", field="jwt_secret")
         self._library = jwt
-        self._rules = rules
+        self.rules = rules
+        self.grant = Grant()
         self._keys: list[jwt.PyJWK] = []
         self._stamp: object = None
         self._looked = time.monotonic()
@@ -129,19 +155,19 @@ class _Jwt:
             self._read(rules.jwks)
 
     def identify(self, token: str, now: float) -> Identity:
-        if self._rules.jwks is not None:
-            self._look(self._rules.jwks)
+        if self.rules.jwks is not None:
+            self._look(self.rules.jwks)
         try:
-            identity = _identity(self._claims(token), self._rules.leeway)
+            identity = _identity(self._claims(token), self.rules.leeway, self.grant)
         except (self._library.PyJWTError, ValueError, TypeError, OverflowError) as error:
             told = f"the token is not valid: {type(error).__name__.removesuffix('Error')}"
             raise NotAllowed(told, code="unauthorized") from error
-        if identity.expired(now):
-            raise expired()
+        if (why := identity.ended(now)) is not None:
+            raise why
         return identity
 
     def _claims(self, token: str) -> dict[str, Any]:
-        rules = self._rules
+        rules = self.rules
         header = self._library.get_unverified_header(token)
         key, algorithm = self._key(header.get("alg"), header.get("kid"))
         return self._library.decode(
@@ -157,8 +183,8 @@ class _Jwt:
 
     def _key(self, algorithm: object, kid: object) -> tuple[Any, str]:
         """Give the key for a token's header. The algorithm is the key's own, never the token's choice."""
-        if algorithm == "HS256" and self._rules.secret is not None:
-            return self._rules.secret, "HS256"
+        if algorithm == "HS256" and self.rules.secret is not None:
+            return self.rules.secret, "HS256"
         for key in self._keys:
             if key.algorithm_name == algorithm and kid in {None, key.key_id}:
                 return key, key.algorithm_name
@@ -201,9 +227,16 @@ class _Jwt:
         return [self._library.PyJWK(each) for each in wanted]
 
 
+def _identities(token: str | None, rules: Sequence[TokenRule]) -> dict[bytes, Identity]:
+    found = {_rule_digest(rule): _rule_identity(rule) for rule in rules}
+    if token is not None:
+        found[_digest(token)] = Identity(name="token", grant=Grant())
+    return found
+
+
 def _rule_identity(rule: TokenRule) -> Identity:
     patterns = tuple(map(check_pattern, rule.streams))
-    return Identity(name=rule.name, scopes=frozenset(rule.scopes), streams=patterns)
+    return Identity(name=rule.name, scopes=frozenset(rule.scopes), streams=patterns, grant=Grant())
 
 
 def _rule_digest(rule: TokenRule) -> bytes:
@@ -213,7 +246,7 @@ def _rule_digest(rule: TokenRule) -> bytes:
     return _digest(rule.token) if rule.token else bytes.fromhex(rule.sha256 or "")
 
 
-def _identity(claims: dict[str, Any], leeway: float) -> Identity:
+def _identity(claims: dict[str, Any], leeway: float, grant: Grant) -> Identity:
     """Read the claims; raises ValueError, TypeError or OverflowError for an end that is none."""
     end = float(claims["exp"])
     if not math.isfinite(end):
@@ -225,6 +258,7 @@ def _identity(claims: dict[str, Any], leeway: float) -> Identity:
         scopes=frozenset(Scope(word) for word in _words(claims.get("scope")) if word in known),
         streams=tuple(each for each in streams if _is_pattern(each)),
         expires=end + leeway,
+        grant=grant,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engineio import packet as engine_packet
 
-from steadcast.core.scopes import ANYBODY, expired
+from steadcast.core.scopes import ANYBODY
 from steadcast.gate import Gate
 from steadcast.socketio.fanout import Marker
 
@@ -147,9 +147,9 @@ class Client:
             self._carrier = None
 
     def write(self, frame: Frame) -> None:
-        """Queue a batch; it is dropped, counted, where the connection is closing or its token has expired."""
-        if self.gate.shut:
-            self.kick(expired())
+        """Queue a batch; it is dropped, counted, where the connection is closing or its token has ended."""
+        if (why := self.gate.ended) is not None:
+            self.kick(why)
         socket = self._socket()
         if self.kicked is not None or socket is None:
             self.dropped += 1
@@ -157,13 +157,16 @@ class Client:
             socket.queue.put_nowait(frame.form(stock_packet))
 
     def _gated(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Ask for the token before each write, where it is one that expires."""
+        """Ask for the token before each write, where it is one that expires.
+
+        One that is taken back before needs no asking: nothing is written behind the kick that follows.
+        """
         if self.gate.identity.expires is None:
             return write
 
         def asked(data: bytes) -> None:
-            if self.gate.shut:
-                self.kick(expired())
+            if (why := self.gate.ended) is not None:
+                self.kick(why)
             if self.kicked is None:
                 write(data)
             else:
