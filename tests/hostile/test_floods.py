@@ -193,6 +193,7 @@ async def _publish_to(port: int, streams: range) -> None:
 
 async def test_a_publisher_at_ten_times_its_rate_is_held_to_it_in_words(limited: Server) -> None:
     async with witness(limited) as somebody:
+        before = limited.rss()
         began, accepted, refused = time.monotonic(), 0, 0
         for start in range(0, 4_000, 100):
             answer = await asyncio.to_thread(
@@ -208,5 +209,6 @@ async def test_a_publisher_at_ten_times_its_rate_is_held_to_it_in_words(limited:
         seconds = time.monotonic() - began
         assert refused
         assert accepted <= 200 * (seconds + 2)
+        assert limited.rss() - before < 30 * MIB
         await asyncio.sleep(1.5)
         await somebody.is_served()

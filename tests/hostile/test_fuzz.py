@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = int(os.environ.get("STEADCAST_FUZZ", "20"))
+SECONDS = int(os.environ.get("STEADCAST_FUZZ", "60"))
 ROOT = Path(__file__).parents[2]
 SEEDS = [
     b'\x02{"stream":"s","events":[{"id":"1","source":"s","type":"t","data":{"a":[1]},"priority":"critical"}]}',

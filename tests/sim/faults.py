@@ -6,9 +6,11 @@ A fault that finds nothing to hit isn't counted.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from steadcast.errors import EngineUnavailable
+from steadcast.errors import EngineUnavailable, SteadcastError
+from steadcast.event import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,10 +93,10 @@ async def drain(world: World, rng: Random) -> None:
     await world.restart()
 
 
-async def token_expires(world: World, rng: Random) -> None:
-    if link := world.some_link(rng):
-        world.record.fault("token expired", f"the token of {link.id} expires")
-        link.server.expire(link)
+async def token_taken_back(world: World, rng: Random) -> None:
+    if (server := world.server) is not None:
+        world.record.fault("token taken back", f"{world.issuer.take_back(rng)} is taken back")
+        server.reload_tokens()
 
 
 async def server_stops(world: World, rng: Random) -> None:
@@ -164,20 +166,23 @@ async def watch_ends(world: World, rng: Random) -> None:
 
 async def retention(world: World, rng: Random) -> None:
     """Trim a lane up to anywhere, cursors or not."""
-    lane = world.some_lane(rng)
-    head = (await world.disk.describe(world.stream)).streams[world.stream][lane].head
+    if (server := world.server) is None:
+        return
+    stream, lane = rng.choice(world.streams), rng.choice(LANES)
+    head = world.disk.heads()[stream, lane]
     upto = rng.randint(0, head)
-    world.record.fault("retention", f"retention takes {lane} up to {upto} of {head}")
-    await world.disk.trim(world.stream, lane, upto)
+    world.record.fault("retention", f"retention takes {stream} {lane} up to {upto} of {head}")
+    with suppress(SteadcastError):
+        await server.log.trim(stream, lane, upto)
 
 
 async def rewind(world: World, rng: Random) -> None:
     """Restore an older backup: a new epoch, whose log is the front of the old one."""
+    backup = await world.disk.backup()
+    await asyncio.sleep(rng.uniform(0, 3))
     await world.crash()
-    old, world.disk = world.disk, world.new_disk()
-    await old.copy_front(rng, world.disk)
-    old.counted()
-    world.record.fault("rewind", f"a backup is restored as {world.disk._epoch}")
+    await world.disk.restore(backup, rng)
+    world.record.fault("rewind", f"a backup is restored as {world.disk.epoch}")
     await asyncio.sleep(rng.uniform(0.1, 3))
     await world.restart()
 
@@ -214,16 +219,16 @@ async def subscriber_away(world: World, rng: Random) -> None:
 async def subscriber_leaves(world: World, rng: Random) -> None:
     who = rng.choice(world.subscribers)
     if who.link is not None:
-        world.record.fault("subscriber leaves", f"{who.name} unsubscribes, and subscribes again soon")
-        who.leave(rng.choice((0.0, rng.uniform(0, 0.1), rng.uniform(0, 5))))
+        left = rng.choice(list(who.follows.values()))
+        world.record.fault("subscriber leaves", f"{left.name} unsubscribes, and subscribes again soon")
+        left.leave(rng.choice((0.0, rng.uniform(0, 0.1), rng.uniform(0, 5))))
 
 
 async def subscriber_clock(world: World, rng: Random) -> None:
     """Jump a subscriber's clock forwards, as a program sees it that was suspended."""
     who, seconds = rng.choice(world.subscribers), rng.uniform(1, 60)
     world.record.fault("subscriber clock jumps", f"{who.name}'s clock jumps by {seconds:.0f} s")
-    who.skew += seconds
-    who.arm()
+    who.suspended(seconds)
 
 
 async def newcomer(world: World, rng: Random) -> None:
@@ -248,7 +253,7 @@ FAULTS: dict[str, Callable[[World, Random], Any]] = {
     fault.__name__: fault
     for fault in (
         cut, half_open, stall, delay, lose_ack, lose_batch, connects_refused,
-        kill_server, drain, token_expires, server_stops,
+        kill_server, drain, token_taken_back, server_stops,
         engine_fails, engine_hangs, engine_slow, answers_lost, watch_silent, watch_ends, retention, rewind,
         wall_jumps, subscriber_sleeps, subscriber_crashes, subscriber_away, subscriber_leaves,
         subscriber_clock, newcomer, handlers_fail,

@@ -4,53 +4,62 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol
 
+from steadcast.engines.base import Engine, LaneState
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import EngineUnavailable, SteadcastError
 from steadcast.event import LANES, Batch, Event, Lane, Receipt
 from steadcast.testing import FaultyEngine
+from tests.sim.names import within
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
-    from steadcast.engines.base import Retention
     from tests.sim.world import World
 
 
-class Disk(MemoryEngine):
-    """The log that outlives every server. It writes down what it holds: that is what is durable."""
+class Kept(MemoryEngine):
+    """One log in memory. It writes down what it holds: that is what is durable."""
 
-    def __init__(self, world: World, epoch: str, retention: Retention) -> None:
-        super().__init__(
-            epoch=epoch, clock=world.wall, retention=retention, watch_events=world.plan.limits.watch
-        )
+    def __init__(self, world: World) -> None:
+        self.epoch = world.new_epoch()
+        watch = world.plan.limits.watch
+        super().__init__(epoch=self.epoch, clock=world.wall, retention=world.retention, watch_events=watch)
         self.world = world
-        world.record.add("opened", epoch)
+        world.record.add("opened", self.epoch)
 
     async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
         receipts = await super().append(stream, events)
         for receipt in receipts:
             if not receipt.duplicate:
                 epoch, offset = receipt.position.epoch, receipt.position.offset
-                self.world.record.add("kept", epoch, str(receipt.lane), offset, receipt.id)
+                lane = within(stream, receipt.lane)
+                self.world.record.add("kept", epoch, lane, offset, within(stream, receipt.id))
         return receipts
 
     async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
         gone = await super().trim(stream, lane, upto)
         if gone:
-            for each, log in self._streams[self.world.stream].lanes.items():
-                self.world.record.add("dropped", self._epoch, str(each), log.trimmed)
+            for name, log in self._streams.items():
+                for each, state in log.lanes.items():
+                    self.world.record.add("dropped", self.epoch, within(name, each), state.trimmed)
         return gone
 
-    async def copy_front(self, rng: Random, into: Disk) -> None:
+    def state(self, stream: str, lane: Lane) -> LaneState:
+        log = self._streams.get(stream)
+        return log.lanes[lane].state() if log else LaneState()
+
+    async def copy_front(self, rng: Random, into: Kept) -> None:
         """Write the front of this log, up to anywhere, into another one: what a backup holds."""
-        for lane in LANES:
-            state = (await self.describe(self.world.stream)).streams[self.world.stream][lane]
+        for stream, lane in product(self.world.streams, LANES):
+            state = self.state(stream, lane)
             at, upto = state.trimmed, rng.randint(state.trimmed, state.head)
             while at < upto:
-                page = await self.read(self.world.stream, lane, at, min(256, upto - at))
-                await into.append(self.world.stream, [entry.event for entry in page.events])
+                page = await self.read(stream, lane, at, min(256, upto - at))
+                await into.append(stream, [entry.event for entry in page.events])
                 at = page.upto
 
     def counted(self) -> None:
@@ -60,13 +69,50 @@ class Disk(MemoryEngine):
         self.world.record.add("buffer", "watch", counts.accepted, counts.pending, counts.delivered, gone)
 
 
+class Disk:
+    """What outlives every server: a log in memory."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.log = Kept(world)
+
+    @property
+    def epoch(self) -> str:
+        return self.log.epoch
+
+    def engine(self, rng: Random) -> GroupCommit:
+        """Give the engine of one server."""
+        return GroupCommit(self.world, self.log, rng)
+
+    def heads(self) -> dict[tuple[str, Lane], int]:
+        """Look where every lane ends."""
+        lanes = product(self.world.streams, LANES)
+        return {(stream, lane): self.log.state(stream, lane).head for stream, lane in lanes}
+
+    async def backup(self) -> Path | None:
+        """Do nothing yet: what a backup has is drawn when it is restored."""
+        return None
+
+    async def restore(self, _backup: Path | None, rng: Random) -> None:
+        """Go on with the front of the log under a new epoch, once no server has it."""
+        old, self.log = self.log, Kept(self.world)
+        await old.copy_front(rng, self.log)
+        old.counted()
+
+    def counted(self) -> None:
+        self.log.counted()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 class GroupCommit:
     """What one server process has between its callers and the disk: appends wait here for the next commit.
 
     A crash takes what waits, but for a front part that may just have reached the disk, unanswered.
     """
 
-    def __init__(self, world: World, disk: Disk, rng: Random) -> None:
+    def __init__(self, world: World, disk: Kept, rng: Random) -> None:
         self.retention, self.dense = disk.retention, disk.dense
         self.world, self.disk, self.rng = world, disk, rng
         self.staged: list[tuple[str, Sequence[Event], asyncio.Future[list[Receipt]]]] = []
@@ -148,12 +194,22 @@ class GroupCommit:
             raise EngineUnavailable("this process is dead")
 
 
-class Log(FaultyEngine):
-    """The engine that a simulated server is given: group commit over the disk, with faults."""
+class Crashing(Engine, Protocol):
+    """An engine that can be slow, and dies with its server."""
 
-    def __init__(self, world: World, disk: Disk, rng: Random) -> None:
-        self.commits = GroupCommit(world, disk, rng)
-        super().__init__(self.commits)
+    slow: float
+
+    async def crash(self) -> int:
+        """Die; tells how many appends were waiting."""
+        ...
+
+
+class Log(FaultyEngine):
+    """The engine that a simulated server is given, with faults before it."""
+
+    def __init__(self, commits: Crashing) -> None:
+        self.commits = commits
+        super().__init__(commits)
 
     def heal(self) -> None:
         super().heal()

@@ -58,6 +58,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._ready.append(handle)
         return handle
 
+    def run_in_executor(  # type: ignore[override]  # as above
+        self, _executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Run it in a step of its own: a simulation has one thread."""
+        answer = self.create_future()
+        self.call_soon(self._execute, answer, func, args)
+        return answer
+
+    @staticmethod
+    def _execute(answer: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        if answer.done():
+            return
+        try:
+            answer.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is whoever waits that is told
+            answer.set_exception(error)
+
     def _run_once(self) -> None:
         ready = self._ready
         if self.steps > MOST_STEPS:

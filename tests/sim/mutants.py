@@ -103,12 +103,43 @@ MUTANTS = {
     "a group is moved to the head under its members": Mutant(
         "steadcast.hub.groups", "(not group.flows and group.epoch", "(group.epoch"
     ),
+    "an ack frees the wrong stream": Mutant(
+        "steadcast.hub.hub",
+        "session = self.sessions(conn).get(ack.stream)\n        flow",
+        "session = next(iter(self.sessions(conn).values()), None)\n        flow",
+    ),
+    # Who may
+    "a token outlives its end": Mutant(
+        "steadcast.http.tokens", "expires=end + leeway,", "expires=end + leeway + 60,"
+    ),
+    "a token that was taken back holds on": Mutant(
+        "steadcast.core.scopes", "self.grant is not None and self.grant.revoked:", "self.grant is None:"
+    ),
+    "a token covers every stream": Mutant(
+        "steadcast.core.scopes", "and not self.covers(stream):", "and not self.streams:"
+    ),
+    "whoever may read may publish": Mutant(
+        "steadcast.core.scopes", "if scope not in self.scopes:", "if not self.scopes:"
+    ),
+    "nobody looks when a token is taken back": Mutant(
+        "steadcast.http.tokens",
+        "            if grant is not None:\n                grant.revoke()\n",
+        "            str(grant)\n",
+    ),
     # The log and the spool
     "a trimmed id is forgotten": Mutant(
         "steadcast.engines.memory",
         "        if first is not None:\n            self._counts.duplicates",
         "        if first is not None and first.offset > log.lanes[first.lane].trimmed:\n"
         "            self._counts.duplicates",
+    ),
+    "a restored file keeps its epoch": Mutant(
+        "steadcast.engines.sqlite_schema", "WHERE key = 'epoch'\", (epoch,))", "WHERE key = ''\", (epoch,))"
+    ),
+    "a file's trim mark is not told": Mutant(
+        "steadcast.engines.sqlite_read",
+        "LaneState(head=head, trimmed=trimmed,",
+        "LaneState(head=head, trimmed=0,",
     ),
     "what waits in a spool counts as sent": Mutant(
         "steadcast.client.delivery",

@@ -30,6 +30,10 @@ SIZES = (
 )
 
 
+SQLITE_SHARE = 0.25
+"""So many of the histories are played on a log in a SQLite file; the others on one in memory."""
+
+
 class Fault(NamedTuple):
     """When, what, and the seed of its own choices."""
 
@@ -48,6 +52,8 @@ class Plan:
     publishers: int = 2
     spooling: bool = False
     subscribers: int = 2
+    streams: int = 1
+    sqlite: bool = False
     limits: Limits = SIZES[1]
     faults: tuple[Fault, ...] = field(default_factory=tuple)
 
@@ -64,6 +70,8 @@ class Plan:
             publishers=rng.randint(1, 2),
             spooling=rng.random() < 0.4,
             subscribers=rng.randint(1, 3),
+            streams=rng.choice((1, 1, 2, 3)),
+            sqlite=rng.random() < SQLITE_SHARE,
             limits=rng.choice(SIZES),
             faults=tuple(Fault(at, rng.choice(kinds), rng.randrange(2**31)) for at in times),
         )
@@ -76,6 +84,8 @@ class Plan:
             yield replace(self, subscribers=self.subscribers - 1)
         if self.publishers > 1:
             yield replace(self, publishers=self.publishers - 1)
+        if self.streams > 1:
+            yield replace(self, streams=self.streams - 1)
         if self.spooling:
             yield replace(self, spooling=False)
         shorter = self.seconds * 0.7

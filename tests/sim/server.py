@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from steadcast.core.scopes import Scope
 from steadcast.core.session import Window
-from steadcast.errors import SteadcastError, Unavailable
+from steadcast.errors import SteadcastError
 from steadcast.event import Lane
+from steadcast.gate import Gate
 from steadcast.hub import Hub, Timing
 from steadcast.wire import Ack, Subscribe
 from tests.sim.log import Log
+from tests.sim.names import within
+from tests.sim.tokens import Right
 
 if TYPE_CHECKING:
     from steadcast.event import Event, Receipt
+    from tests.sim.follow import Follow
     from tests.sim.subscriber import Subscriber
     from tests.sim.world import World
+
+T = TypeVar("T")
 
 PING_EVERY = 5.0
 TIMING = Timing(ack_overdue=15.0, sweep_every=2.0, look_every=1.0, behind_limit=3.0, trim_every=2.0)
 
 
 class Link:
-    """One connection, both ways: messages arrive in order, later, or never."""
+    """One connection, both ways: messages arrive in order, later, or never. It has the gate of its token."""
 
-    def __init__(self, world: World, server: Server, subscriber: Subscriber) -> None:
+    gate: Gate
+
+    def __init__(self, world: World, server: Server, subscriber: Subscriber, token: str) -> None:
         self.id = f"{subscriber.name}.{subscriber.connects}"
-        self.world, self.server, self.subscriber = world, server, subscriber
+        self.world, self.server, self.subscriber, self.token = world, server, subscriber, token
+        self.kicked = False
         self.rng = subscriber.rng
         self.up_at = self.down_at = 0.0
         self.cut = False
@@ -36,21 +47,35 @@ class Link:
     # The server's end
 
     def write(self, frame: Any) -> None:
+        if (why := self.gate.ended) is not None:
+            self.kick(why)
+        if self.kicked:
+            return
         batch = frame.batch
-        count = len(batch.events)
-        self.world.record.add("sent", self.id, str(batch.lane), batch.epoch, batch.after, batch.upto, count)
+        lane = within(batch.stream, batch.lane)
+        right = Right(self.token, Scope.SUBSCRIBE, batch.stream)
+        self.world.judge(f"a batch of {batch.stream} to {self.id}", "", right)
+        self.world.record.add("sent", self.id, lane, batch.epoch, batch.after, batch.upto, len(batch.events))
         if self.drop_next == "batch":
             self.drop_next = ""
             return
-        self.down(self.subscriber.received, batch)
+        self.down(self.subscriber.follows[batch.stream].received, batch)
 
     def kick(self, error: SteadcastError) -> None:
-        self.world.note(f"{self.id} is told {error.code} and disconnected")
+        if self.kicked:
+            return
+        self.kicked = True
+        self.server.hub.pause(self)
+        if error.code == "token_expired":
+            self.world.record.fault("token expired", f"the token of {self.id} has expired")
+        else:
+            self.world.note(f"{self.id} is told {error.code} and disconnected")
         self.break_both(self.rng.uniform(0.001, 0.05), 0.0)
 
     def acked(self, ack: Ack) -> None:
         if self.server.hub.take_ack(self, ack):
-            self.world.record.add("taken", self.id, str(ack.lane), ack.epoch, ack.offset)
+            lane = within(ack.stream, ack.lane)
+            self.world.record.add("taken", self.id, lane, ack.epoch, ack.offset)
 
     # The wire
 
@@ -88,7 +113,8 @@ class Server:
         self.world = world
         world.lives += 1
         self.rng = world.source(f"server {world.lives}")
-        self.log = Log(world, world.disk, self.rng)
+        self.log = Log(world.disk.engine(self.rng))
+        self.tokens = world.issuer.tokens()
         window = Window(world.plan.limits.window, 1_000_000)
         self.skew = 0.0
         self.hub = Hub(self.log, clock=self.clock, window=window, timing=TIMING)
@@ -116,13 +142,31 @@ class Server:
         if error is not None and not isinstance(error, SteadcastError):
             self.world.record.add("raised", repr(error))
 
-    def append(self, events: list[Event]) -> asyncio.Task[list[Receipt]]:
-        return self.spawn(self.hub.append(self.world.stream, events))
+    def publish(self, token: str, stream: str, events: list[Event]) -> asyncio.Task[list[Receipt]]:
+        return self.spawn(self._publish(token, stream, events))
+
+    async def _publish(self, token: str, stream: str, events: list[Event]) -> list[Receipt]:
+        def check() -> None:
+            self.tokens.identify(token).check(Scope.PUBLISH, stream, now=self.world.wall())
+
+        self.checked(f"a publish to {stream}", check, Right(token, Scope.PUBLISH, stream))
+        return await self.hub.append(stream, events)
+
+    def checked(self, what: str, check: Callable[[], T], right: Right) -> T:
+        """Have the house check a token, and see that it comes to the truth; raises what it raises."""
+        try:
+            found = check()
+        except SteadcastError as error:
+            self.world.judge(what, error.code, right)
+            raise
+        self.world.judge(what, "", right)
+        return found
 
     async def crash(self) -> int:
         """Die between two steps; tells how many appends had not reached the disk."""
         for link in list(self.links):
             link.break_both(self.rng.uniform(0, 3), 0.0)
+            link.gate.close()
         self.links.clear()
         waiting = await self.log.commits.crash()
         for task in list(self.tasks):
@@ -139,43 +183,67 @@ class Server:
         await self.crash()
 
     def accept(self, link: Link) -> None:
+        """Let a connection in; raises `NotAllowed`."""
+        identity = self.checked(
+            f"the connect of {link.id}", lambda: self.tokens.identify(link.token), Right(link.token)
+        )
+        link.gate = Gate(identity, wall=self.world.wall)
         self.links[link] = None
         self.hub.enter(link)
+        link.gate.watch(link.kick)
 
     def gone(self, link: Link) -> None:
         if link in self.links:
             del self.links[link]
+            link.gate.close()
             self.hub.leave(link)
 
-    def expire(self, link: Link) -> None:
-        """End a connection whose token has run out: temporary, it comes back with a fresh one."""
-        link.kick(Unavailable("the token has expired", code="token_expired"))
+    def reload_tokens(self) -> None:
+        """Let in by what the issuer says now, and send those away whose token was taken back."""
+        self.tokens.replace(*self.world.issuer.rules())
+        for link in list(self.links):
+            link.gate.look()
 
-    def unsubscribe(self, link: Link) -> None:
-        self.hub.unsubscribe(link, self.world.stream)
+    def unsubscribe(self, link: Link, stream: str) -> None:
+        self.hub.unsubscribe(link, stream)
 
-    def subscribe(self, link: Link, request: Subscribe) -> None:
-        self.spawn(self._subscribe(link, request))
+    def subscribe(self, link: Link, request: Subscribe, follow: Follow) -> None:
+        self.spawn(self._subscribe(link, request, follow))
 
-    async def _subscribe(self, link: Link, request: Subscribe) -> None:
+    async def _subscribe(self, link: Link, request: Subscribe, follow: Follow) -> None:
         try:
+            self.check_subscribe(link, request.stream)
             answers, session = await self.hub.subscribe(link, request)
         except SteadcastError as error:
-            link.down(link.subscriber.refused, error)
+            link.down(follow.refused, error)
             return
-        cursors = {str(lane): (each.cursor.epoch, each.cursor.offset) for lane, each in answers.items()}
+        cursors = {
+            within(request.stream, lane): (each.cursor.epoch, each.cursor.offset)
+            for lane, each in answers.items()
+        }
         self.world.record.add("session", link.id, cursors)
-        link.down(link.subscriber.answered, answers)
+        link.down(follow.answered, answers)
         self.hub.begin(session)
+
+    def check_subscribe(self, link: Link, stream: str) -> None:
+        """Check whether a connection may follow a stream; raises `NotAllowed`."""
+        right = Right(link.token, Scope.SUBSCRIBE, stream)
+        self.checked(f"a subscribe of {link.id}", lambda: link.gate.check(Scope.SUBSCRIBE, stream), right)
+
+    def trespass(self, link: Link, stream: str) -> None:
+        """Be asked for a stream that the token doesn't cover."""
+        with suppress(SteadcastError):
+            self.check_subscribe(link, stream)
 
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(PING_EVERY)
             try:
-                heads = await self.hub.heads([self.world.stream])
+                heads = await self.hub.heads(self.world.streams)
             except SteadcastError:
                 self.world.note("no heads for a ping")
                 continue
-            told = {Lane(lane): head for lane, head in heads[self.world.stream].items()}
             for link in list(self.links):
-                link.down(link.subscriber.pinged, told)
+                for stream in self.hub.sessions(link):
+                    told = {Lane(lane): head for lane, head in heads[stream].items()}
+                    link.down(link.subscriber.follows[stream].pinged, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tests.sim.world import plan_of, play
@@ -46,7 +47,8 @@ def story(seed: int, tries: int = TRIES) -> str:
 def _lines(plan: Plan, world: World, violations: list[Violation]) -> Iterator[str]:
     yield (
         f"seed {plan.seed}, shrunk: {plan.publishers} publishers{' and a hook' * plan.spooling}, "
-        f"{plan.subscribers} subscribers, {plan.seconds:.1f} s, faults {len(plan.faults)}, {plan.limits}"
+        f"{plan.subscribers} subscribers, {plan.streams} streams on {'SQLite' if plan.sqlite else 'memory'}, "
+        f"{plan.seconds:.1f} s, faults {len(plan.faults)}, {plan.limits}"
     )
     first = violations[0]
     entries = world.record.entries
@@ -60,5 +62,10 @@ def _lines(plan: Plan, world: World, violations: list[Violation]) -> Iterator[st
 
 def _concerns(violation: Violation, entry: tuple[object, ...]) -> bool:
     """Tell whether an entry is about somebody whom the violation names first."""
-    who = violation.text.split(" ", 1)[0]
-    return who in {str(field).split(".", 1)[0] for field in entry[2:4]} or who in entry[2:4]
+    who = _participant(violation.text.split(" ", 1)[0])
+    return who in map(_participant, entry[2:4])
+
+
+def _participant(name: object) -> str:
+    """Give whose connection (`sub0.3`) or stream (`sub0:s1`) this is."""
+    return re.split(r"[.:]", str(name), maxsplit=1)[0]

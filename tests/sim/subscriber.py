@@ -1,20 +1,16 @@
-"""A subscriber: the real receiver, with a slow, failing, sleeping, crashing program around it."""
+"""A subscriber: real receivers on one connection, with a slow, failing, sleeping, crashing program around."""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from steadcast.core.cursor import Receiver
-from steadcast.core.effects import Deliver, Effect, SendAck, SendSubscribe, Told
-from steadcast.wire import Ack, Subscribe, check_from
+from steadcast.core.scopes import Scope
+from steadcast.errors import NotAllowed
+from tests.sim.follow import Follow
 from tests.sim.server import Link
+from tests.sim.tokens import BARRED
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from steadcast.errors import SteadcastError
-    from steadcast.event import Batch, Lane
     from tests.sim.world import World
 
 PACES = (0.0, 0.0, 0.02, 0.1)
@@ -22,7 +18,7 @@ PACES = (0.0, 0.0, 0.02, 0.1)
 
 
 class Subscriber:
-    """Stores its cursors together with what it applied, so that a crash of its own loses neither."""
+    """Follows some of the streams, each with a cursor that is stored together with what was applied."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
@@ -31,23 +27,17 @@ class Subscriber:
         self.pace = self.rng.choice(PACES)
         self.link: Link | None = None
         self.connects = 0
-        self.life = 0
         self.skew = 0.0
         self.asleep_until = 0.0
         self.away_until = 0.0
         self.failing = 0.01
-        self.known: set[Lane] = set()
-        self.timer: asyncio.TimerHandle | None = None
-        self._effects: deque[Effect] = deque()
-        self._doing = False
-        self.receiver = Receiver(world.stream, start=self.start)
+        streams = sorted(self.rng.sample(world.streams, self.rng.randint(1, len(world.streams))))
+        self.follows = {stream: Follow(self, stream) for stream in streams}
+        self.token = world.issuer.source(name, Scope.SUBSCRIBE, streams, self.rng)
 
     @property
     def now(self) -> float:
         return self.world.loop.now + self.skew
-
-    def note(self, kind: str, lane: Lane | None, *rest: Any) -> None:
-        self.world.record.add(kind, self.name, str(lane), *rest)
 
     # The connection
 
@@ -60,14 +50,30 @@ class Subscriber:
             world.loop.call_later(self.rng.uniform(0.1, 1.0), self.connect)
             return
         self.connects += 1
-        self.link = Link(world, server, self)
-        server.accept(self.link)
-        self.do(self.receiver.connected(self.now))
+        link = Link(world, server, self, self.token.current())
+        try:
+            server.accept(link)
+        except NotAllowed:
+            self.token.refused(link.token)
+            world.loop.call_later(self.rng.uniform(0.1, 1.0), self.connect)
+            return
+        self.link = link
+        for follow in self.follows.values():
+            follow.connected()
+        if self.rng.random() < 0.3:
+            self._trespass(link)
+
+    def _trespass(self, link: Link) -> None:
+        """Ask for a stream that the token doesn't cover."""
+        others = [stream for stream in (*self.world.streams, BARRED) if stream not in self.follows]
+        link.up(link.server.trespass, link, self.rng.choice(others))
 
     def lost(self, link: Link) -> None:
         if self.link is link:
             self.link = None
-            self.do(self.receiver.disconnected(self.now))
+            self.token.refused(link.token)
+            for follow in self.follows.values():
+                follow.disconnected()
             self.world.loop.call_later(self.rng.uniform(0.1, 2.0), self.connect)
 
     def told_to_go(self, link: Link, reconnect_in: tuple[float, float]) -> None:
@@ -79,142 +85,12 @@ class Subscriber:
         if link is not None:
             link.cut = True
             self.world.loop.call_later(self.rng.uniform(0, 5), link.server.gone, link)
-        self.renew()
+        for follow in self.follows.values():
+            follow.renew()
         self.world.loop.call_later(self.rng.uniform(0.1, 3.0), self.connect)
 
-    def renew(self) -> None:
-        """Go on as another receiver that has nothing but the kept cursors."""
-        self.counted()
-        self.life += 1
-        self._effects.clear()
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        self.receiver = Receiver(self.world.stream, start=self.start, cursors=self.receiver.cursors)
-
-    def leave(self, back_after: float) -> None:
-        """Unsubscribe, keep the connection, and subscribe on it again later."""
-        link = self.link
-        self.receiver.close()
-        self.renew()
-        if link is None:
-            return
-        link.up(link.server.unsubscribe, link)
-        self.world.loop.call_later(back_after, self._come_back, link, self.life)
-
-    def _come_back(self, link: Link, life: int) -> None:
-        if self.link is link and self.life == life:
-            self.do(self.receiver.connected(self.now))
-
-    def counted(self) -> None:
-        """Write down what became of what this receiver was given."""
-        c = self.receiver.counts
-        dropped = c.passed_over + c.duplicates_dropped + c.strays_dropped + c.cut_dropped + c.full_dropped
-        name = f"{self.name} life {self.life}"
-        self.world.record.add("buffer", name, c.received, self.receiver.pending, c.applied, dropped)
-
-    # What comes in
-
-    def received(self, batch: Batch) -> None:
-        self.note("arrived", batch.lane, len(batch.events))
-        self.do(self.receiver.received(self.now, batch))
-
-    def answered(self, answers: Any) -> None:
-        counted = self.receiver.counts.answers_dropped
-        effects = self.receiver.answered(self.now, answers)
-        if self.receiver.counts.answers_dropped == counted:
-            for lane, answer in answers.items():
-                if lane not in self.known:
-                    self.known.add(lane)
-                    self.note("began", lane, answer.cursor.epoch, answer.cursor.offset)
-        self.do(effects)
-
-    def refused(self, error: SteadcastError) -> None:
-        again = self.receiver.refused(
-            self.now,
-            code=error.code,
-            temporary=error.temporary,
-            retry_after=error.retry_after,
-            jitter=self.rng.random(),
-        )
-        self.do(again)
-
-    def pinged(self, heads: Any) -> None:
-        self.do(self.receiver.pinged(self.now, heads))
-
-    # What goes out
-
-    def do(self, effects: list[Effect]) -> None:
-        """Do what the receiver wants done, in order, and what that leads to."""
-        self._effects.extend(effects)
-        if self._doing:
-            return
-        self._doing = True
-        try:
-            while self._effects:
-                self._do(self._effects.popleft())
-        finally:
-            self._doing = False
-        self.arm()
-
-    def _do(self, effect: Effect) -> None:
-        link = self.link
-        match effect:
-            case Deliver():
-                self.handle(effect)
-            case Told():
-                self.tell(effect)
-            case SendSubscribe(stream, cursors, start) if link is not None:
-                link.up(link.server.subscribe, link, Subscribe(stream, dict(cursors), check_from(start)))
-            case SendAck(stream, lane, epoch, offset) if link is not None:
-                self.note("confirmed", lane, epoch, offset)
-                link.up(link.acked, Ack(stream, lane, epoch, offset))
-
-    def arm(self) -> None:
-        """Have a timer that is not later than what is due; one that comes too early does no harm."""
-        due = self.receiver.next_deadline()
-        if due is None:
-            return
-        when = due - self.skew
-        if self.timer is not None:
-            if self.timer.when() <= when:
-                return
-            self.timer.cancel()
-        self.timer = self.world.loop.call_at(when, self._timeout, self.life, due)
-
-    def _timeout(self, life: int, due: float) -> None:
-        if life == self.life:
-            self.timer = None
-            # Not before it was due, by a last digit: it would be due again, for ever.
-            self.do(self.receiver.handle_timeout(max(self.now, due)))
-
-    def handle(self, delivery: Deliver) -> None:
-        took = self.rng.uniform(0, self.pace) if self.pace and self.rng.random() < 0.3 else 0.0
-        at = max(self.world.loop.now + took, self.asleep_until)
-        if at <= self.world.loop.now:
-            self.done(delivery, self.life)
-        else:
-            self.world.loop.call_at(at, self.done, delivery, self.life)
-
-    def done(self, delivery: Deliver, life: int) -> None:
-        if life != self.life:
-            return
-        lane, position = delivery.lane, delivery.position
-        if self.rng.random() < self.failing:
-            self.do(self.receiver.failed(self.now, lane))
-            return
-        effects = self.receiver.handled(self.now, lane)
-        self.note("applied", lane, position.epoch, position.offset, delivery.entry.event.id)
-        self.do(effects)
-
-    def tell(self, told: Told) -> None:
-        lane = told.lane
-        if lane is None:
-            self.world.record.add("raised", f"{self.name} was refused for good: {told.code}")
-        elif told.kind == "trimmed" and told.lost is not None:
-            self.note("lost", lane, *told.lost, told.maybe)
-        elif told.kind == "reset":
-            cursor = self.receiver.cursors[lane]
-            self.note("reset", lane, cursor.epoch, cursor.offset)
-        elif told.kind == "passed_over":
-            self.note("passed_over", lane, self.receiver.cursors[lane].epoch, told.offset, told.id)
+    def suspended(self, seconds: float) -> None:
+        """Have the clock jump forwards."""
+        self.skew += seconds
+        for follow in self.follows.values():
+            follow.arm()

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steadcast.engines.base import Retention
-from steadcast.event import LANES, Lane
 from tests.sim.faults import FAULTS
 from tests.sim.log import Disk
 from tests.sim.loop import Stuck, VirtualLoop
+from tests.sim.names import within
 from tests.sim.plan import Fault, Plan, turned_down
 from tests.sim.publishers import Publisher, Spool, SpoolingPublisher
 from tests.sim.server import Link, Server
+from tests.sim.sqlite_log import SqliteDisk
 from tests.sim.subscriber import Subscriber
+from tests.sim.tokens import ENDED, FORBIDDEN, GONE, Issuer, Right
 from tests.support.promises import Checker, Violation
 from tests.support.record import Record
+
+if TYPE_CHECKING:
+    from steadcast.event import Lane
+    from tests.sim.follow import Follow
 
 PATIENCE = 200.0
 """Virtual seconds within which everybody must have reached the head once the faults are over."""
@@ -31,10 +37,11 @@ RETENTIONS = (Retention(), Retention(), Retention(age=5.0), Retention(events=20)
 class World:
     """The whole of it, for one plan."""
 
-    stream = "s"
+    disk: Disk | SqliteDisk
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.streams = [f"s{n}" for n in range(plan.streams)]
         self.loop = VirtualLoop()
         self.loop.set_exception_handler(self._broke)
         self.record = Record(self.loop.time)
@@ -45,6 +52,7 @@ class World:
         self.server: Server | None = None
         self.subscribers: list[Subscriber] = []
         self.spool = Spool(self)
+        self.issuer = Issuer(self)
         self.stopping = self.published = self.over = False
         self.retention = self.choices.choice(RETENTIONS)
 
@@ -77,14 +85,20 @@ class World:
         return self.record
 
     async def main(self) -> None:
-        self.disk = self.new_disk()
-        await self.restart()
+        self.disk = (SqliteDisk if self.plan.sqlite else Disk)(self)
+        try:
+            await self.live()
+        finally:
+            self.disk.close()
+
+    async def live(self) -> None:
         self.subscribers = [Subscriber(self, f"sub{n}") for n in range(self.plan.subscribers)]
-        for subscriber in self.subscribers:
-            self.loop.call_later(subscriber.rng.uniform(0, self.plan.seconds / 2), subscriber.connect)
         publishers = [Publisher(self, f"pub{n}") for n in range(self.plan.publishers)]
         if self.plan.spooling:
             publishers.append(SpoolingPublisher(self, "hook"))
+        await self.restart()
+        for subscriber in self.subscribers:
+            self.loop.call_later(subscriber.rng.uniform(0, self.plan.seconds / 2), subscriber.connect)
         create = self.loop.create_task
         drainers = [create(self.spool.drain(f"drainer{n}")) for n in range(2 * self.plan.spooling)]
         work = [create(each.run()) for each in publishers] + [create(self.fault(f)) for f in self.plan.faults]
@@ -107,9 +121,9 @@ class World:
 
     # The server and its disk
 
-    def new_disk(self) -> Disk:
+    def new_epoch(self) -> str:
         self.epochs += 1
-        return Disk(self, f"e{self.epochs}", self.retention)
+        return f"e{self.epochs}"
 
     async def restart(self) -> None:
         if self.server is None:
@@ -131,34 +145,44 @@ class World:
         self.refused_until = 0.0
         for subscriber in self.subscribers:
             subscriber.failing = 0.0
-        heads = (await self.disk.describe(self.stream)).streams[self.stream]
+        heads = self.disk.heads()
+        follows = [follow for each in self.subscribers for follow in each.follows.values()]
         deadline = self.now + PATIENCE
-        while self.now < deadline and not all(self.arrived(s, heads) for s in self.subscribers):
+        while self.now < deadline and not all(self.arrived(follow, heads) for follow in follows):
             await asyncio.sleep(0.5)
-        for lane in LANES:
-            self.record.add("head", str(lane), self.disk._epoch, heads[lane].head)
+        for (stream, lane), head in heads.items():
+            self.record.add("head", within(stream, lane), self.disk.epoch, head)
         self.over = True
-        for subscriber in self.subscribers:
-            if not subscriber.known:
-                self.record.add("raised", f"{subscriber.name} was never answered")
-            subscriber.counted()
-            subscriber.life += 1
+        for follow in follows:
+            if not follow.known:
+                self.record.add("raised", f"{follow.name} was never answered")
+            follow.counted()
+            follow.life += 1
         await self.crash()
         self.disk.counted()
 
-    def arrived(self, subscriber: Subscriber, heads: Any) -> bool:
-        cursors = subscriber.receiver.cursors
+    def arrived(self, follow: Follow, heads: dict[tuple[str, Lane], int]) -> bool:
+        cursors = follow.receiver.cursors
         return all(
-            (c := cursors.get(lane)) is not None and (c.epoch, c.offset) == (self.disk._epoch, state.head)
-            for lane, state in heads.items()
+            (c := cursors.get(lane)) is not None and (c.epoch, c.offset) == (self.disk.epoch, head)
+            for (stream, lane), head in heads.items()
+            if stream == follow.stream
         )
+
+    def judge(self, what: str, told: str, right: Right) -> None:
+        """Compare what the house said to somebody with a token ("" lets in) with what is true."""
+        truth = self.issuer.truth(right)
+        if (ENDED if told in GONE else told) != truth:
+            text = f"{what}: the house says {told or 'come in'}, the truth is {truth or 'come in'}"
+            self.record.add("raised", text)
+        elif truth == FORBIDDEN:
+            self.record.fault("not allowed", f"{what} is forbidden")
+        elif truth:
+            self.note(f"{what}: {told}")
 
     def some_link(self, rng: random.Random) -> Link | None:
         links = list(self.server.links) if self.server is not None else []
         return rng.choice(links) if links else None
-
-    def some_lane(self, rng: random.Random) -> Lane:
-        return rng.choice(LANES)
 
     def _broke(self, _: object, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -1,7 +1,9 @@
 """What happened, as seen from outside: the one form in which simulation and real faults are written down.
 
 An entry is a tuple: the time in seconds, its kind, and the kind's own fields. Nothing in it comes from
-inside the house: publishers, subscribers, the wire and the disk each write down what they see.
+inside the house: publishers, subscribers, the wire and the disk each write down what they see. Where there
+are several streams, their names stand before lanes and ids (`orders/normal`, `orders/e1`), and a subscriber
+is named with the stream that it follows (`ann:orders`).
 
     asked        who, ids                                       a publish goes out for the first time
     acked        who, id, epoch, lane, offset, duplicate        a publisher reads its answer

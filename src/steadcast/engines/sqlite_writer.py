@@ -189,15 +189,24 @@ class Writer:
     def _run(self) -> None:
         job: _Job = self._queue.get()
         while job is not None:
-            if isinstance(job, _Call):
-                told, following = self._call(job.work), None
-                self._hand_over(_answer, job.answer, told)
-            else:
-                jobs, following = self._gather(job)
-                self._hand_over(self._take_placed, self._commit(jobs))
-                self._checkpoint()
-            # `following` may be the end, which `_gather` gives back to the queue.
-            job = following or self._queue.get()
+            job = self._turn(job) or self._queue.get()
+        self._let_go()
+
+    def _turn(self, job: Append | _Call) -> _Call | None:
+        """Do a job, and with an append all that can go into its commit; gives the job that comes next.
+
+        None: whatever the queue has, which may be the end.
+        """
+        if isinstance(job, _Call):
+            self._hand_over(_answer, job.answer, self._call(job.work))
+            return None
+        jobs, following = self._gather(job)
+        self._hand_over(self._take_placed, self._commit(jobs))
+        self._checkpoint()
+        return following
+
+    def _let_go(self) -> None:
+        """Close what is open, and let another server have the log."""
         if self._keeper is not None:
             self._keeper.close()
         self._drop()
