@@ -10,7 +10,7 @@ import httpx
 import uvicorn
 
 from steadcast.app import Steadcast
-from steadcast.client import subscriber as following
+from steadcast.client import connection as following
 from steadcast.client.subscriber import Subscriber
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
