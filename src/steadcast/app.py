@@ -143,7 +143,9 @@ class Steadcast:
         self.context = self._context()
         self.transport = self._transport(authorize or self._check_connect)
         self.http = build(self.context)
-        self._socket_app = Door(socketio.ASGIApp(self.sio, socketio_path=None), self.context)
+        self._socket_app = Door(
+            socketio.ASGIApp(self.sio, socketio_path=None), self.context, self.transport.admission.enter
+        )
         self._starting = asyncio.Lock()
         self._started = False
         self._looking: asyncio.Task[list[str]] | None = None

@@ -65,7 +65,7 @@ async def test_a_storm_of_connects_and_subscribes_comes_in_while_others_are_serv
         assert all(answer["ok"] for answer in answers), answers
         assert served > 1, "the witness waited until the storm was over"
         after = admission_of(server)
-        assert after["admitted"] - before["admitted"] == 2 * STORM
+        assert after["admitted"] - before["admitted"] == 3 * STORM  # handshake, connect and subscribe
         assert after["waiting"] == 0
         for raw in raws:
             raw.cut()
@@ -93,7 +93,8 @@ async def test_more_than_may_wait_are_told_when_to_come_back_and_come_in_then(na
         await asyncio.gather(*(come() for _ in range(STORM)))
         await somebody.is_served()
         told = admission_of(narrow)
-        assert refused == told["full"] + told["overdue"] > 0
+        # A handshake that too many wait before goes on: its connect asks again, and is refused in words.
+        assert 0 < refused <= told["full"] + told["overdue"]
 
 
 async def test_two_thousand_idle_connections_cost_little_and_starve_nobody(server: Server) -> None:

@@ -17,6 +17,8 @@ from steadcast.http.access import SAFE_METHODS, address_of, check_host, check_or
 from steadcast.http.problems import internal, problem
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -107,12 +109,16 @@ class Edge:
 
 
 class Door:
-    """Before Socket.IO: who comes under a foreign name, from a page of another origin, or too often."""
+    """Before Socket.IO: who comes under a foreign name, from a page of another origin, or too often.
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
-        """Stand before an ASGI application."""
+    Who may come in does so by turns: a handshake is half of what a connect costs.
+    """
+
+    def __init__(self, app: ASGIApp, context: Context, enter: Callable[[], Awaitable[None]]) -> None:
+        """Stand before an ASGI application; `enter` waits for a turn, or raises `RateLimited`."""
         self._app = app
         self._context = context
+        self._enter = enter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a handshake or poll in, or refuse it in words, a WebSocket too where the server can."""
@@ -139,6 +145,13 @@ class Door:
                 raise
             # A browser hides the answer to a WebSocket's handshake from its page: Socket.IO tells it.
             scope[LIMITED] = error
+            return
+        try:
+            await self._enter()
+        except RateLimited:
+            if scope["type"] != "websocket":
+                raise
+            # The same: its connect asks for a turn as well, and is refused in words.
 
 
 async def _refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """Who comes in when many come at once: a few at a time, so that live clients keep half of the time.
 
-After an outage everybody connects and subscribes in the same second. Each of them is some hundred
-microseconds of work, and a thousand in a row would stop every delivery for that long.
+After an outage everybody connects and subscribes in the same second. Each handshake, connect and subscribe is
+some hundred microseconds of work, and a thousand in a row would stop every delivery for that long.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LATEST: Final = 10.0
 
 
 class Admission:
-    """Lets connects and subscribes in by turns.
+    """Lets handshakes, connects and subscribes in by turns.
 
     A turn takes as long as the event loop needs for its next steps, with the work of those who were let in
     and of everybody else; the pause behind it is as long. Who comes while nobody waits goes straight in.
