@@ -63,8 +63,11 @@ class Subscribe(msgspec.Struct, frozen=True):
     last: int | None
 
 
-class Ack(msgspec.Struct, frozen=True):
-    """A validated `ack`: everything of the lane up to the offset is applied."""
+class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A validated `ack`: everything of the lane up to the offset is applied.
+
+    Decoded as it comes in, it has no other fields: those wouldn't even be checked to be UTF-8.
+    """
 
     stream: str
     lane: Lane

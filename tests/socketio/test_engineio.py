@@ -335,7 +335,7 @@ async def test_a_websocket_that_takes_nothing_is_cut_a_while_after_its_end(
     async with asyncio.timeout(30):
         while not place.sio.eio.counts["closes_timed_out"]:
             await asyncio.sleep(0.01)
-        while socket._reading is None or not socket._reading.done():
+        while socket._reading is not None:
             await asyncio.sleep(0.01)
     assert place.sio.eio.sockets == {}
     assert place.sio.eio.counts["packets_dropped"] > 0

@@ -14,7 +14,6 @@ Windows are counted with cumulative numbers: a flow's own while it replays, its 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -105,21 +104,22 @@ class Group:
         self.flows: dict[Flow, None] = {}
         self.targets: dict[Any, dict[Flow, Any]] = {}
         self._marks: list[Mark] = []
+        self._ends: list[int] = []  # of the marks, each one's `upto`: where to look for one
         self._floor_events = 0
         self._floor_bytes = 0
 
     def mark_at(self, offset: int) -> Mark | None:
         """Give the last mark at or below an offset, or None where it lies before all that is kept."""
-        index = bisect_right(self._marks, offset, key=lambda mark: mark.upto)
+        index = bisect_right(self._ends, offset)
         return self._marks[index - 1] if index else None
 
     def marks_after(self, offset: int) -> list[Mark]:
         """Give the marks above an offset."""
-        return self._marks[bisect_right(self._marks, offset, key=lambda mark: mark.upto) :]
+        return self._marks[bisect_right(self._ends, offset) :]
 
     def written_since(self, offset: int) -> float | None:
         """Give the time of the first write above an offset, or None where there is none."""
-        index = bisect_right(self._marks, offset, key=lambda mark: mark.upto)
+        index = bisect_right(self._ends, offset)
         return self._marks[index].at if index < len(self._marks) else None
 
     def room_for(self, events: int, size: int) -> list[Flow]:
@@ -146,8 +146,9 @@ class Group:
         self.bytes += size
         if events:
             self._marks.append(Mark(upto, self.events, self.bytes, now))
+            self._ends.append(upto)
         if len(self._marks) > 4 * WINDOW_EVENTS:
-            del self._marks[: -2 * WINDOW_EVENTS]
+            del self._marks[: -2 * WINDOW_EVENTS], self._ends[: -2 * WINDOW_EVENTS]
 
     def miss(self, epoch: str, position: int) -> list[Flow]:
         """Note that batches up to `position` never came this way: every flow must read them from the log."""
@@ -156,6 +157,7 @@ class Group:
             flow.miss()
         self.epoch, self.position = epoch, position
         self._marks.clear()
+        self._ends.clear()
         return missed
 
     def add(self, flow: Flow) -> None:
@@ -220,7 +222,7 @@ class Flow:
         self._own = _NOTHING
         self._acked_mark = _NOTHING
         self._base = _NOTHING
-        self._marks: deque[Mark] = deque()  # bounded by the window: a mark has an event at least
+        self._marks: list[Mark] = []  # bounded by the window: a mark has an event at least
 
     # The window
 
@@ -345,7 +347,7 @@ class Flow:
             return False
         self.acked, self.acked_at = offset, now
         while self._marks and self._marks[0].upto <= offset:
-            self._acked_mark = self._marks.popleft()
+            self._acked_mark = self._marks.pop(0)
         if self.group is not None and not self._marks:
             mark = self.group.mark_at(offset)
             if mark is not None and self._own_numbers(mark.events, mark.bytes)[0] >= self._acked_mark.events:

@@ -202,10 +202,15 @@ class Hub:
 
     def take_ack(self, conn: Connection, ack: Ack) -> bool:
         """Take a client's ack; False, and counted, where there is nothing that it could acknowledge."""
+        taken = self.acked(conn, ack)
+        self.counts["acks_ignored"] += not taken
+        return taken
+
+    def acked(self, conn: Connection, ack: Ack) -> bool:
+        """Take an ack that acknowledges something; False leaves it to be judged."""
         session = self.sessions(conn).get(ack.stream)
-        flow = session.flows[ack.lane] if session else None
+        flow = session.flows[ack.lane] if session is not None else None
         if flow is None or not flow.take_ack(self._clock(), ack.epoch, ack.offset):
-            self.counts["acks_ignored"] += 1
             return False
         self.counts["acks"] += 1
         self._replay.pump(flow)

@@ -134,11 +134,8 @@ class Client:
             self._hub.resume(self)
 
     def acked(self, ack: Ack) -> bool:
-        """Take an ack for a stream that it follows."""
-        if ack.stream not in self._hub.sessions(self):
-            return False
-        self._hub.take_ack(self, ack)
-        return True
+        """Take an ack that acknowledges something."""
+        return self._hub.acked(self, ack)
 
     def gone(self) -> None:
         """Let go of the transport: the connection is over."""

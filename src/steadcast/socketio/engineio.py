@@ -21,6 +21,9 @@ import engineio
 from engineio import exceptions, packet, payload
 from engineio.async_socket import AsyncSocket
 
+from steadcast.socketio.environ import translate_request
+from steadcast.socketio.queues import Queue
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -61,7 +64,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         """Begin a session."""
         super().__init__(server, sid)
         self._timer: asyncio.TimerHandle | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[Any] | None = None  # who reads the WebSocket, while it is read
         self._polled = False
         self._given_up = False
 
@@ -159,7 +162,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
 
     def _give_up(self) -> None:
         """End a WebSocket whose client takes nothing, not even the end."""
-        if self._reading is not None and not self._reading.done():
+        if self._reading is not None:
             self._given_up = True
             self.server.counts["closes_timed_out"] += 1
             self.server.counts["packets_dropped"] += self._drop_queued()
@@ -229,11 +232,15 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self.connected = self.upgraded = True
         self.upgrading = False
         writing = asyncio.ensure_future(self._write(ws))
-        self._reading = asyncio.ensure_future(self._read(ws))
+        self._reading = asyncio.current_task()
         try:
-            await asyncio.wait({self._reading})
+            await self._read(ws)
+        except asyncio.CancelledError:
+            if self._reading is None or not self._given_up:
+                raise
+            self._reading.uncancel()
         finally:
-            self._reading.cancel()
+            self._reading = None
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
             self.queue.put_nowait(None)
             if self._given_up:
@@ -281,6 +288,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take the library's options; connections are watched by their own timers."""
         super().__init__(*args, **options | {"monitor_clients": False})
+        self._async: dict[str, Any] = {**self._async, "translate_request": translate_request}
         self.counts: Counter[str] = Counter()
         self.on_too_large: Callable[[str, str | bytes], Awaitable[None]] = _ignore
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -289,6 +297,10 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def hard_limit(self) -> int:
         """Bytes of a message that are still read, so that one over the limit is refused in words."""
         return 2 * int(self.max_http_buffer_size)
+
+    def create_queue(self, *_: object, **__: object) -> Queue[packet.Packet | None]:
+        """Make what a client's packets wait in."""
+        return Queue()  # bounded by `send`, and by the ack window for batches
 
     @staticmethod
     def message(data: str | bytes) -> packet.Packet:

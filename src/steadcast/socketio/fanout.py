@@ -52,7 +52,7 @@ class Reader(Protocol):
         ...
 
     def acked(self, ack: Ack) -> bool:
-        """Take an `ack`; False leaves it to whoever handles all the other events."""
+        """Take an `ack` that counts; False leaves it to whoever handles all the other events."""
         ...
 
 

@@ -233,6 +233,8 @@ class Transport:
         handler, _ = self._app_handler(event, namespace, args)
         call = self._stock_trigger(event, namespace, *args)
         try:
+            if handler is None:
+                return await call
             return await self.timeouts.run(event, handler, call, label=event)
         except HandlerTimeout as error:
             if event == "connect":

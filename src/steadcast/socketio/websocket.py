@@ -16,9 +16,12 @@ import msgspec
 import structlog
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.utils import apply_mask
 
-from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, WINDOW_BITS, Reader
+from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, TEXT, WINDOW_BITS, Reader
+from steadcast.socketio.queues import Flag, Queue
 from steadcast.wire import Ack
 
 if TYPE_CHECKING:
@@ -34,6 +37,12 @@ SEND_BUFFER: Final = 64 * 1024
 megabytes, behind which a client that stands still isn't seen."""
 ACK: Final = b'42["ack",'
 """How an `ack` begins: Engine.IO's message, Socket.IO's event, and no acknowledgement asked for."""
+HEAD: Final = 6
+"""Bytes before what a client says in a short frame: two, and the mask (RFC 6455, section 5.2)."""
+MASKED: Final = 0x80
+"""What its second byte is above the length."""
+LONGEST: Final = 125
+"""What a short frame says at most."""
 
 _decode_ack = msgspec.json.Decoder(tuple[str, Ack]).decode
 
@@ -41,9 +50,30 @@ _decode_ack = msgspec.json.Decoder(tuple[str, Ack]).decode
 def _ack_of(text: bytes) -> Ack | None:
     """Give the ack that a message is; None where another part has to say what is wrong with it."""
     try:
-        return _decode_ack(memoryview(text)[2:])[1]
+        return _decode_ack(text[2:])[1]
     except (msgspec.MsgspecError, UnicodeError):
         return None
+
+
+def ack_in(data: bytes) -> Ack | None:
+    """Give the ack that these bytes are, where they are one short text frame of a client and nothing else."""
+    size = len(data) - HEAD
+    if not 0 < size <= LONGEST or data[0] != TEXT or data[1] != MASKED + size:
+        return None
+    text = apply_mask(data[HEAD:], data[2:HEAD])
+    return _ack_of(text) if text.startswith(ACK) else None
+
+
+class Frames(ServerProtocol):
+    """The library's reader of frames, which tells where in the stream it stands."""
+
+    between = False
+    """Whether what comes next begins a message: nothing of it has been read, nor of one in fragments."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame that was read whole."""
+        super().recv_frame(frame)
+        self.between = not self.reader.buffer and self.current_size is None and self.state is State.OPEN
 
 
 class DirectWebSocket(WebSocketsSansIOProtocol):
@@ -55,10 +85,14 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._reader: Reader | None = None
         self.paused = False
         self.over = False
-        if self.config.ws_per_message_deflate:
-            self.conn = ServerProtocol(
-                extensions=[_deflate()], max_size=self.config.ws_max_size, logger=self.logger
-            )
+        # What uvicorn uses of asyncio's own:
+        self.queue = Queue()  # type: ignore[assignment]  # bounded by pausing reads while a message waits
+        self.writable = Flag()  # type: ignore[assignment]
+        self.conn: Frames = Frames(
+            extensions=[_deflate()] if self.config.ws_per_message_deflate else [],
+            max_size=self.config.ws_max_size,
+            logger=self.logger,
+        )
 
     # The door
 
@@ -119,6 +153,15 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if self._reader is not None and not self.over:
             self._reader.resumed()
 
+    def data_received(self, data: bytes) -> None:
+        """Take what comes in; an `ack` that comes by itself, as they do, needs no more than this."""
+        if self.conn.between:
+            ack = ack_in(data) if self._reader is not None else None
+            if ack is not None and self._reader is not None and self._reader.acked(ack):
+                return
+            self.conn.between = False
+        super().data_received(data)
+
     def send_receive_event_to_app(self) -> None:
         """Hand an `ack` to the reader at once: many come, and they ask for no answer."""
         if self._reader is not None and len(self.frames) == 1 and self.frames[0].startswith(ACK):
@@ -133,6 +176,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close":
             self._end()
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            del self.request, self.response  # a connection is kept longer than its handshake matters
 
     def shutdown(self) -> None:
         """Close, since the server ends."""
