@@ -133,9 +133,11 @@ class SqliteProcess(SqliteEngine):
         self._check()
         return await super().append(stream, events)
 
-    async def read(self, stream: str, lane: Lane, after: int, limit: int = 256) -> Batch:
+    async def read(
+        self, stream: str, lane: Lane, after: int, limit: int = 256, *, kept: bool = False
+    ) -> Batch:
         await self._nap()
-        page = await super().read(stream, lane, after, limit)
+        page = await super().read(stream, lane, after, limit, kept=kept)
         await self._nap()
         return page
 
