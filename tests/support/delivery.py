@@ -33,7 +33,7 @@ SCALED: dict[str, Any] = {
     "handler_timeout": 0.6,
 }
 APPEND_TIMEOUT = 0.3
-CONNECT_TIMEOUT = 0.5
+CONNECT_TIMEOUT = 2.0
 """A connection that breaks before the connect is answered is noticed by this alone."""
 
 
