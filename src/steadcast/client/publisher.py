@@ -74,6 +74,7 @@ class Publisher:
 
     `publish` puts the event into a buffer (at most `buffer_limit` events and `buffer_bytes`) and returns; a
     background thread sends what has gathered, up to 1,000 events or 1 MiB a request, per stream in order.
+    One request is under way at a time (docs/adr/0021): a second one could come into the log before it.
     When the server fails for now, everything goes to the spool, and is sent oldest first when it is back.
     While the buffer is full, `publish` writes to the spool itself (one fsync); where there is no spool or
     the disk refuses, the oldest normal event in the buffer is dropped. A full spool drops its oldest normal

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import time
 from collections import Counter, OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from steadcast.errors import InvalidRequest, RateLimited
@@ -132,6 +133,7 @@ def check_rate(text: str, field: str) -> str | None:
     return text
 
 
+@lru_cache(maxsize=1024)
 def network(address: str | None) -> str:
     """Give what is counted as one client: an IPv4 address, or the 64 bits that an IPv6 one begins with."""
     known = _address(address)
