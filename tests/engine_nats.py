@@ -91,20 +91,33 @@ class NatsServer:
         self.start()
 
 
-class Cluster:
-    """Three servers that hold what is replicated between them, flushed before it is acked."""
+NAMES = ("n1", "n2", "n3")
+NOWHERE = "127.0.0.1:1"
+"""Nobody listens there."""
 
-    def __init__(self, folder: Path) -> None:
-        routes = free_ports(3)
-        urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-        self.servers = [
-            NatsServer(
-                folder / f"n{n}",
-                name=f"n{n}",
-                extra=f'cluster {{ name: "c", listen: "127.0.0.1:{port}", routes: [{urls}] }}',
-            )
-            for n, port in enumerate(routes, 1)
-        ]
+
+class Cluster:
+    """Three servers that hold what is replicated between them, flushed before it is acked.
+
+    `routes` are the ports on which they take each other's connections, `ways[a, b]` the port at which `a` is
+    to reach `b`: with them no server learns another address, neither for itself nor for its clients.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        routes: dict[str, int] | None = None,
+        ways: dict[tuple[str, str], int] | None = None,
+    ) -> None:
+        at = routes or dict(zip(NAMES, free_ports(3), strict=True))
+        silent = f'no_advertise: true, advertise: "{NOWHERE}", ' if ways else ""
+        self.servers = []
+        for name, port in at.items():
+            ports = [ways[name, other] if ways else at[other] for other in NAMES if other != name]
+            urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+            told = f'cluster {{ name: "c", listen: "127.0.0.1:{port}", {silent}routes: [{urls}] }}'
+            self.servers.append(NatsServer(folder / name, name=name, extra=told))
 
     @property
     def addresses(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,22 +26,28 @@ BACKOFF = Backoff(base=0.1, cap=0.5)
 
 @dataclass
 class Acks:
-    """What publishers were told: each event's lane and offset, and the longest time without an ack."""
+    """What publishers were told: each event's lane and offset, and the longest time without an ack.
+
+    `by` counts the acks of each publisher.
+    """
 
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     stall: float = 0.0
+    by: Counter[str] = field(default_factory=Counter)
+    published: int = 0
     _last: float | None = None
 
-    def note(self, name: str, lane: str, offset: int) -> None:
+    def note(self, publisher: str, name: str, lane: str, offset: int) -> None:
         now = asyncio.get_running_loop().time()
         self.stall = max(self.stall, now - (self._last or now))
         self._last = now
         self.places[name] = (lane, offset)
+        self.by[publisher] += 1
 
 
-async def publish(url: str, name: str, acks: Acks, *, rate: float, seconds: float) -> None:
-    """Publish at a rate, each event until it is acked: every tenth is critical."""
+async def publish(url: str, name: str, acks: Acks, *, rate: float, over: asyncio.Event) -> None:
+    """Publish at a rate until it is over, each event until it is acked: every tenth is critical."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -57,16 +65,19 @@ async def publish(url: str, name: str, acks: Acks, *, rate: float, seconds: floa
                     return
                 await asyncio.sleep(0.2)
             else:
-                acks.note(event, str(receipt.lane), receipt.position.offset)
+                acks.note(name, event, str(receipt.lane), receipt.position.offset)
                 return
 
     async with (
         AsyncPublisher(url, source=f"/{name}", retries=5, backoff=BACKOFF) as publisher,
         asyncio.TaskGroup() as tasks,
     ):
-        for n in range(int(rate * seconds)):
+        for n in itertools.count():
             await asyncio.sleep(max(0.0, began + n / rate - loop.time()))
+            if over.is_set():
+                break
             tasks.create_task(one(publisher, n))
+            acks.published += 1
 
 
 class Hopper:

@@ -38,6 +38,8 @@ ID_IN_PROCESS: Final = 10158
 """The server has that message id under way and can't say yet what became of it: never a success."""
 ID_IN_BATCH_KNOWN: Final = 10201
 BATCHES_FULL: Final = 10210
+UNAVAILABLE: Final = 10008
+"""A server that has lost touch with the others: it can't say anything of what they hold together."""
 WRONG_SEQUENCE: Final = 10071
 _FULL: Final = {10023, 10047, 10077, 10122}
 _REFUSED: Final = {10039, 10074, 10076}
@@ -66,7 +68,11 @@ def away(words: str) -> EngineUnavailable:
 
 
 class Link:
-    """A connection with one inbox for all answers. Ends by itself; `ended` tells."""
+    """A connection with one inbox for all answers. Ends by itself; `ended` tells.
+
+    `mute` tells that JetStream answered nothing for ANSWER_LIMIT, though its server is there: the log may
+    have no leader, or this server be cut off from the others. Set at the end too.
+    """
 
     def __init__(self, client: Client) -> None:
         """Take over a fresh client; only `connect` calls this."""
@@ -75,7 +81,9 @@ class Link:
         self._answers: dict[str, Callable[[Msg], None]] = {}
         self._waiting: set[asyncio.Future[Any]] = set()  # bounded by who waits
         self._last_error: Exception | None = None
+        self._heard = self._in_vain = float("-inf")
         self.ended = asyncio.Event()
+        self.mute = asyncio.Event()
         self.on_end: Callable[[], None] | None = None
 
     @classmethod
@@ -148,16 +156,24 @@ class Link:
 
     async def answer(self, waiting: asyncio.Future[Msg]) -> dict[str, Any]:
         """Wait for an answer and read it. Raises `Answered` for an error in it, `EngineUnavailable`."""
+        asked = self._now()
         try:
             async with asyncio.timeout(ANSWER_LIMIT):
                 message = await waiting
         except TimeoutError as error:
+            self._unanswered(asked)
             raise away(f"JetStream didn't answer within {ANSWER_LIMIT:g} s") from error
         if (message.headers or {}).get("Status") == "503":
+            self._unanswered(asked)
             raise away("no JetStream server answers for the log")
         body: dict[str, Any] = json.loads(message.data)
-        if "error" in body:
-            raise Answered(body["error"])
+        refusal = Answered(body["error"]) if "error" in body else None
+        if refusal is not None and refusal.code == UNAVAILABLE:
+            self._unanswered(asked)
+        else:
+            self._heard = self._now()
+        if refusal is not None:
+            raise refusal
         return body
 
     async def ask(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
@@ -225,6 +241,17 @@ class Link:
         self._last_error = error
         log.debug("the connection to JetStream said", error=str(error))
 
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _unanswered(self, asked: float) -> None:
+        """Note that what was asked at a time has no answer; one to something else makes that good."""
+        if self._in_vain <= self._heard:
+            self._in_vain = max(asked, self._heard)
+        if self._now() - self._in_vain >= ANSWER_LIMIT:
+            self.mute.set()
+
     def _future(self) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
@@ -233,6 +260,7 @@ class Link:
 
     def _end(self) -> None:
         self.ended.set()
+        self.mute.set()
         if self.on_end is not None:
             self.on_end()
         for future in list(self._waiting):

@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 import secrets
+from collections import deque
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from itertools import count, groupby
@@ -56,9 +57,15 @@ CANCEL_AGAIN: Final = 0.2
 
 
 class LogCounts(msgspec.Struct, kw_only=True):
-    """What happened to a node's way to its log."""
+    """What happened to a node's way to its log.
+
+    `moved` is how often it left a server on which nothing was answered, `scouted` are servers that were tried
+    meanwhile, and on which nothing could be written either.
+    """
 
     connects: int = 0
+    moved: int = 0
+    scouted: int = 0
     failures: int = 0
     consumers: int = 0
     served: int = 0
@@ -78,6 +85,8 @@ class Log:
         self.counts = LogCounts()
         self.caught_up = float("-inf")
         self._watches = watches
+        # bounded by the URL's servers
+        self._servers = deque(random.sample(options.servers, len(options.servers)))
         self._link: Link | None = None
         self._ready = asyncio.Event()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, bounded by who waits
@@ -85,6 +94,7 @@ class Log:
         self._created: str | None = None
         self._trouble: SteadcastError | None = None
         self._task: asyncio.Task[None] | None = None
+        self._scouting: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[int] | None = None
 
     # Life
@@ -96,10 +106,11 @@ class Log:
 
     async def aclose(self) -> None:
         """Disconnect."""
-        # Again and again: nats-py takes a cancellation that meets its connect for a failed one.
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=CANCEL_AGAIN)
+        for task in (self._task, self._scouting):
+            # Again and again: nats-py takes a cancellation that meets its connect for a failed one.
+            while task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=CANCEL_AGAIN)
         self.index.close()
 
     async def ready(self) -> Link:
@@ -177,23 +188,22 @@ class Log:
     # Following
 
     async def _run(self) -> None:
-        servers = list(self.options.servers)
-        random.shuffle(servers)
         delay = RETRY_FIRST
         while True:
             began = asyncio.get_running_loop().time()
+            server = self._servers[0]
+            self._servers.rotate(-1)
             try:
-                await self._serve(servers[0])
+                await self._serve(server)
             except SteadcastError as error:
-                self._fail(error, servers[0])
+                self._fail(error, server)
             except (apsw.Error, nats.errors.Error, OSError, ValueError) as error:
                 # The index may have taken half of something.
                 self._drop_index()
-                self._fail(away(f"{type(error).__name__}: {error}"), servers[0])
+                self._fail(away(f"{type(error).__name__}: {error}"), server)
             finally:
                 self._ready.clear()
                 self._link = None
-            servers.append(servers.pop(0))
             served = asyncio.get_running_loop().time() - began > RETRY_LAST
             delay = RETRY_FIRST if served else min(2 * delay, RETRY_LAST)
             await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - spreads nodes, guards nothing
@@ -208,6 +218,7 @@ class Log:
         """Connect, and follow until the connection ends; its consumer may end sooner and is made anew."""
         link = await Link.connect(self.options, server, name="steadcast")
         self.counts.connects += 1
+        self._scouting = asyncio.create_task(self._scout(link), name="steadcast-jetstream-scout")
         try:
             while True:
                 rewound = await self._prepare(link)
@@ -216,6 +227,44 @@ class Log:
                     raise away("the connection to JetStream ended")
         finally:
             await link.aclose()
+
+    async def _scout(self, link: Link) -> None:
+        """Leave a server on which JetStream says nothing, once another is found that takes a write.
+
+        A partition that cuts it off from the others leaves its connections, and a consumer that lives on it
+        goes on with its heartbeats: nothing else would tell. Where no other server takes a write it is the
+        log that is away, and what it holds can be read here.
+        """
+        while True:
+            await link.mute.wait()
+            if link.ended.is_set():
+                return
+            link.mute.clear()
+            for server in list(self._servers)[:-1]:
+                if await self._writes(server):
+                    log.warning(
+                        "nothing is answered here, and another server takes a write", here=link.server
+                    )
+                    self.counts.moved += 1
+                    self._servers.rotate(-self._servers.index(server))
+                    await link.aclose()
+                    return
+            await asyncio.sleep(RETRY_LAST)
+
+    async def _writes(self, server: str) -> bool:
+        try:
+            link = await Link.connect(self.options, server, name="steadcast-scout")
+        except SteadcastError:
+            self.counts.scouted += 1
+            return False
+        try:
+            await self._probe(link)
+        except SteadcastError:
+            self.counts.scouted += 1
+            return False
+        finally:
+            await link.aclose()
+        return True
 
     async def _follow(self, link: Link, *, rewound: str | None) -> None:
         follower = Follower(link, self.subjects, self.options.stream)
