@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
@@ -17,13 +17,18 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
-from steadcast import Steadcast, tracing
+from steadcast import Steadcast
 from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import EngineUnavailable, InvalidSettings
+from steadcast.event import Batch, Lane
 from steadcast.socketio.websocket import DirectWebSocket
 from steadcast.testing import FaultyEngine
-from steadcast.tracing import Exporting, Spans, open_tracer
+from steadcast.tracing import acks
+from steadcast.tracing import spans as tracing
+from steadcast.tracing.export import Exporting, open_tracer
+from steadcast.tracing.spans import Spans
+from steadcast.wire import Ack
 from tests.support.house import Peer, event
 from tests.support.server import Server
 
@@ -42,13 +47,13 @@ def traceparent(trace: int = TRACE, span: int = 7) -> str:
 class House:
     """Steadcast that listens, whose spans stay in memory."""
 
-    def __init__(self, *, engine: Any = None, sampler: Any = None) -> None:
+    def __init__(self, *, engine: Any = None, sampler: Any = None, tracer: Any = None) -> None:
         self.kept = InMemorySpanExporter()
         self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.kept))
         self.spans = Spans(self.provider)
         self.cast = Steadcast(
-            engine=engine or MemoryEngine(epoch="e1"), settings=Settings(), tracer=self.spans
+            engine=engine or MemoryEngine(epoch="e1"), settings=Settings(), tracer=tracer or self.spans
         )
         self.url = ""
 
@@ -260,7 +265,77 @@ async def test_work_in_the_background_is_not_taken_for_that_of_the_first_publish
     await house.cast.aclose()
 
 
+async def test_a_delivery_is_followed_until_it_is_acked(house: House) -> None:
+    async with subscribed(house) as peer:
+        await house.post(event(1))
+        [delivery] = await house.until("deliver")
+        batch = peer.named("batch")[-1]
+        assert house.named("ack") == []
+        await peer.sio.emit("ack", {**{k: batch[k] for k in ("stream", "lane", "epoch")}, "offset": 2})
+        [_, ack] = await house.until("ack", 2)  # the first delivery's, which nobody had acked, ends too
+    assert (trace_of(ack), parent_of(ack)) == (trace_of(delivery), id_of(delivery))
+    assert told(ack)["steadcast.acked"] == told(ack)["steadcast.receivers"] == 1
+    counts = house.spans.statistics()
+    assert (counts["flushes"], counts["acked"], counts["flushes_pending"]) == (2, 2, 0)
+
+
+async def test_what_is_read_for_those_who_are_behind_is_followed_page_by_page(house: House) -> None:
+    await house.post([event(n) for n in range(3)])
+    peer = Peer()
+    await peer.connect(house.url)
+    await peer.call("subscribe", {"stream": "s", "from": "start"})
+    [replay] = await house.until("replay")
+    await peer.close()
+    assert parent_of(replay) is None
+    assert (
+        told(replay).items()
+        >= {"messaging.batch.message_count": 3, "steadcast.after": 0, "steadcast.receivers": 1}.items()
+    )
+
+
 # What goes wrong
+
+
+class Broken:
+    """A tracer that raises wherever it is called, or else in the contexts that it gives."""
+
+    def __init__(self, *, late: bool) -> None:
+        self._late = late
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: object) -> Any:
+            if self._late and name in {"publish", "append", "deliver", "replay"}:
+                return BrokenContext()
+            raise ValueError(name)
+
+        return fail
+
+    async def aclose(self) -> None:
+        raise ValueError("aclose")
+
+
+class BrokenContext:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> bool:
+        raise ValueError("exit")
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_tracer_that_fails_breaks_nothing_and_is_counted(late: bool) -> None:
+    async with listening(House(tracer=Broken(late=late))) as house, subscribed(house) as peer:
+        assert (await house.post(event(1))).status_code == 200
+        assert (await house.post({"id": "x"})).status_code == 400
+        assert (await peer.call("publish", {"stream": "s", "events": [event(2)]}))["ok"]
+        await peer.until(lambda: [each["id"] for each in peer.events()] == ["e0", "e1", "e2"])
+        await peer.sio.emit("ack", {"stream": "s", "lane": "normal", "epoch": "e1", "offset": 3})
+        hub = house.cast.hub
+        await peer.until(lambda: hub.counts["acks"] == 1)
+        before = house.cast.tracer.statistics()["failed"]
+        assert before > 5
+    await house.cast.tracer.aclose()
+    assert house.cast.tracer.statistics()["failed"] > before
 
 
 async def test_a_refused_publish_says_why() -> None:
@@ -299,6 +374,23 @@ async def test_what_is_remembered_is_bounded_and_every_event_is_counted(
     assert counted["unlinked"] >= 5
     assert counted["forgotten"] == 1
     assert after["pending"] == 3
+
+
+def test_flushes_that_not_all_ack_are_bounded_and_every_one_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acks, "UNACKED", 3)
+    house = House()
+    for n in range(1, 8):
+        batch = Batch("s", Lane.NORMAL, "e1", n - 1, n, ())
+        with house.spans.deliver(batch, 2):
+            pass
+    house.spans.ack(Ack("s", Lane.NORMAL, "e1", 6), 0)
+    house.spans.ack(Ack("s", Lane.NORMAL, "other", 6), 0)
+    house.spans.ack(Ack("s", Lane.NORMAL, "e1", 6), 5)
+    counts = house.spans.statistics()
+    assert (counts["flushes"], counts["acked"], counts["unacked"], counts["flushes_pending"]) == (7, 1, 5, 1)
+    assert [told(span)["steadcast.acked"] for span in house.named("ack")] == [0, 0, 0, 0, 1, 2]
 
 
 async def test_the_links_of_a_delivery_are_bounded(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
@@ -379,8 +471,8 @@ def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "steadcast.tracing")
-    for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
+    tracing = ("opentelemetry", "steadcast.tracing")
+    for name in [name for name in sys.modules if name.startswith(tracing)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(InvalidSettings, match=r"pip install 'steadcast\[otel\]'"):

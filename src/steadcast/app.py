@@ -103,7 +103,7 @@ class Steadcast:
         """
         self.settings = settings or Settings()
         self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
-        self.tracer = tracer or _tracer(self.settings, self.node)
+        self.tracer = _guarded(tracer or _tracer(self.settings, self.node))
         self.sio = sio if sio is not None else own_server(cors_allowed_origins=self._is_own_origin)
         self._given = engine if engine is not None else self.settings.engine
         self.engine = (
@@ -441,13 +441,21 @@ def _tracer(settings: Settings, node: str) -> Tracer:
     if not settings.otel:
         return NO_TRACER
     try:
-        from steadcast.tracing import open_tracer
+        from steadcast.tracing.export import open_tracer
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise
         why = "it needs the extra `otel`: pip install 'steadcast[otel]'"
         raise InvalidSettings(f"otel: {why}", wrong={"otel": (why, True)}) from error
     return open_tracer(node)
+
+
+def _guarded(tracer: Tracer) -> Tracer:
+    if tracer is NO_TRACER:
+        return tracer
+    from steadcast.tracing.guard import Guarded
+
+    return Guarded(tracer)
 
 
 def _masking(settings: Settings) -> Masking:

@@ -1,7 +1,8 @@
 """The seam for whoever follows a publish through the house; by default nobody does.
 
-It is touched once for each publish, append and flush, never for an event or a subscriber. `tracing` is the
-implementation that speaks OpenTelemetry; nothing below the wiring knows it.
+It is touched once for each publish, append, flush, ack and page that is read, never for an event. `tracing`
+is the implementation that speaks OpenTelemetry; nothing below the wiring knows it. Who follows stands behind
+a `tracing.guard`: it may fail, and what it follows goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from steadcast.event import Batch, Event, Receipt
+    from steadcast.event import Batch, Event, Lane, Receipt
+    from steadcast.wire import Ack
 
 
 class Appending(Protocol):
@@ -20,6 +22,14 @@ class Appending(Protocol):
 
     def answered(self, receipts: Sequence[Receipt]) -> None:
         """Note that its events are durable."""
+        ...
+
+
+class Reading(Protocol):
+    """A page of the log that is being read for subscribers who are behind."""
+
+    def read(self, batch: Batch, receivers: int) -> None:
+        """Note what was read, and how many subscribers it is for."""
         ...
 
 
@@ -47,6 +57,14 @@ class Tracer(Protocol):
         """Follow a flush: a batch on its way to so many live subscribers."""
         ...
 
+    def ack(self, ack: Ack, before: int) -> None:
+        """Note that a subscriber has applied a lane up to an offset; `before` is what it acked last."""
+        ...
+
+    def replay(self, stream: str, lane: Lane, after: int) -> AbstractContextManager[Reading]:
+        """Follow the reading of a page behind an offset, for subscribers who are behind."""
+        ...
+
     def statistics(self) -> dict[str, int]:
         """Tell what was counted; empty where nobody follows."""
         ...
@@ -67,6 +85,9 @@ class Nothing:
         """Let everything through."""
 
     def answered(self, receipts: Sequence[Receipt]) -> None:
+        """Note nothing."""
+
+    def read(self, batch: Batch, receivers: int) -> None:
         """Note nothing."""
 
 
@@ -92,6 +113,15 @@ class NoTracer:
 
     @staticmethod
     def deliver(batch: Batch, receivers: int) -> Nothing:  # noqa: ARG004 - the seam's form
+        """Follow nothing."""
+        return NOTHING
+
+    @staticmethod
+    def ack(ack: Ack, before: int) -> None:
+        """Note nothing."""
+
+    @staticmethod
+    def replay(stream: str, lane: Lane, after: int) -> Nothing:  # noqa: ARG004 - the seam's form
         """Follow nothing."""
         return NOTHING
 

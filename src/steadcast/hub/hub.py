@@ -76,7 +76,7 @@ class Hub:
         """Stand ready; `start` begins the work.
 
         `clock` gives monotonic seconds, the loop's by default; `saw` is given every batch of the watch,
-        and None where the watch begins anew; `tracer` follows appends and flushes.
+        and None where the watch begins anew; `tracer` follows appends, flushes, acks and pages.
         """
         self.engine = engine
         self.counts: Counter[str] = Counter()
@@ -88,7 +88,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._groups = Groups()
         self._looks = Looks(engine)
-        self._replay = Replay(engine, self._groups, self.counts, self._clock)
+        self._replay = Replay(engine, self._groups, self.counts, self._clock, tracer)
         self._live = Live(
             engine,
             self._groups,
@@ -210,9 +210,11 @@ class Hub:
         """Take an ack that acknowledges something; False leaves it to be judged."""
         session = self.sessions(conn).get(ack.stream)
         flow = session.flows[ack.lane] if session is not None else None
+        before = flow.acked if flow is not None else 0
         if flow is None or not flow.take_ack(self._clock(), ack.epoch, ack.offset):
             return False
         self.counts["acks"] += 1
+        self._tracer.ack(ack, before)
         self._replay.pump(flow)
         return True
 

@@ -14,6 +14,7 @@ import structlog
 from steadcast.errors import PositionLost, SteadcastError
 from steadcast.event import LANES, Lane
 from steadcast.hub.pages import Page, Pages, Place
+from steadcast.tracer import NO_TRACER
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from steadcast.core.session import Flow, Group
     from steadcast.engines.base import Engine
     from steadcast.hub.groups import Groups
+    from steadcast.tracer import Tracer
 
 log = structlog.get_logger("steadcast.hub")
 
@@ -40,14 +42,20 @@ class Replay:
     """
 
     def __init__(
-        self, engine: Engine, groups: Groups, counts: Counter[str], clock: Callable[[], float]
+        self,
+        engine: Engine,
+        groups: Groups,
+        counts: Counter[str],
+        clock: Callable[[], float],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
-        """Read from `engine`; `clock` gives monotonic seconds."""
+        """Read from `engine`; `clock` gives monotonic seconds, `tracer` follows each page that is read."""
         self.pages = Pages(counts)
         self._engine = engine
         self._groups = groups
         self._counts = counts
         self._clock = clock
+        self._tracer = tracer
         self._wanted: dict[Lane, OrderedDict[Place, list[Flow]]] = {lane: OrderedDict() for lane in LANES}
         self._reading: dict[Place, list[Flow]] = {}
         self._work = asyncio.Semaphore(0)
@@ -88,7 +96,9 @@ class Replay:
         if page is None:
             self._reading[place] = flows
             try:
-                batch = await self._engine.read(place.stream, place.lane, place.after, place.limit)
+                with self._tracer.replay(place.stream, place.lane, place.after) as reading:
+                    batch = await self._engine.read(place.stream, place.lane, place.after, place.limit)
+                    reading.read(batch, len(flows))
             except PositionLost as error:
                 self._overtaken(flows, error)
                 return

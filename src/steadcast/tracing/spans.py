@@ -1,4 +1,4 @@
-"""Publishes as OpenTelemetry spans: `publish`, `append`, `deliver`. Imported only where it is asked for.
+"""Publishes as OpenTelemetry spans, from the request to the ack.
 
 - `publish`: from the request to its answer. It belongs to the trace of the W3C `traceparent` header, else to
   that of the first event with the CloudEvents extension attribute `traceparent`; other events' are linked.
@@ -7,42 +7,37 @@
 - `deliver`: one flush of a batch to the live subscribers of a lane, linked to the appends that it carries,
   as far as this node knows them, and under the first of these, so that it is sampled as they are.
 
+- `ack`: from a flush until everybody that it went to has acked it, under its `deliver`.
+- `replay`: a page that is read from the log for subscribers who are behind; a trace of its own.
+
 Links are found by the events' ids: a batch may reach the hub before the append that it came of is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter, OrderedDict
 from contextvars import ContextVar, Token
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
-from opentelemetry.sdk.environment_variables import (
-    OTEL_EXPORTER_OTLP_PROTOCOL,
-    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-)
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from steadcast.errors import InvalidSettings, SteadcastError
+from steadcast.errors import SteadcastError
 from steadcast.tracer import NOTHING
+from steadcast.tracing.acks import Unacked
 from steadcast.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from steadcast.event import Batch, Event, Receipt
+    from steadcast.event import Batch, Event, Lane, Receipt
     from steadcast.tracer import Nothing
+    from steadcast.wire import Ack
 
 REMEMBERED: Final = 8_192
 """Events whose appends are remembered until they are delivered; the oldest go first, counted."""
@@ -50,8 +45,6 @@ MAX_LINKS: Final = 128
 """Links of one span, as OpenTelemetry's own limit is; what is over isn't linked, and counted."""
 MAX_NAME: Final = 128
 """Characters of a stream's name; one that is refused may be longer."""
-CLOSE_LIMIT: Final = 3_000
-"""Milliseconds that the last spans may take to be sent when the server ends."""
 
 _Key = tuple[str, str, str]
 """Stream, source and id."""
@@ -71,6 +64,18 @@ class _Payload(msgspec.Struct):
 
 
 _decode_origins = msgspec.json.Decoder(list[_Origin] | _Origin).decode
+
+
+class Outlet(Protocol):
+    """Where spans leave the process."""
+
+    def statistics(self) -> dict[str, int]:
+        """Tell what became of them."""
+        ...
+
+    def close(self) -> None:
+        """Send off the last ones; blocks for a limited time."""
+        ...
 
 
 class Publish:
@@ -170,6 +175,29 @@ class Append:
         _end(self._span, error)
 
 
+class Replay:
+    """A page under way."""
+
+    def __init__(self, span: Span) -> None:
+        """Follow it as a span."""
+        self._span = span
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def read(self, batch: Batch, receivers: int) -> None:
+        """Note what the page holds."""
+        self._span.set_attribute("messaging.batch.message_count", len(batch.events))
+        self._span.set_attribute("steadcast.epoch", batch.epoch)
+        self._span.set_attribute("steadcast.upto", batch.upto)
+        self._span.set_attribute("steadcast.receivers", receivers)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End the span, with what went wrong."""
+        _end(self._span, error)
+
+
 class Delivery:
     """A flush under way."""
 
@@ -191,14 +219,16 @@ class Spans:
 
     `counts`: `spans` that were begun. Of events whose append is remembered: `remembered` = `linked` (to their
     delivery) + `forgotten` (not appended, or a duplicate) + `evicted` + pending. Besides: `unlinked` events
-    that were delivered and not known, `links_over` the limit of a span, `origins_unreadable`.
+    that were delivered and not known, `links_over` the limit of a span, `origins_unreadable`. Those
+    of flushes are told at `Unacked`.
     """
 
-    def __init__(self, provider: trace.TracerProvider, exporting: Exporting | None = None) -> None:
+    def __init__(self, provider: trace.TracerProvider, exporting: Outlet | None = None) -> None:
         """Make spans with a provider that stays the caller's; `exporting` is closed with this."""
         self.counts: Counter[str] = Counter()
         self._tracer = provider.get_tracer("steadcast", __version__)
         self._appends: OrderedDict[_Key, SpanContext] = OrderedDict()
+        self._unacked = Unacked(self.counts)
         self._exporting = exporting
 
     def publish(self, stream: str | None, headers: Mapping[str, str] | None = None) -> Publish:
@@ -253,15 +283,42 @@ class Spans:
         span.set_attribute("steadcast.after", batch.after)
         span.set_attribute("steadcast.upto", batch.upto)
         span.set_attribute("steadcast.receivers", receivers)
+        self._follow_acks(batch, receivers, span)
         return Delivery(span)
+
+    def _follow_acks(self, batch: Batch, receivers: int, delivery: Span) -> None:
+        context = delivery.get_span_context()
+        if context.trace_flags.sampled:
+            span = self.begin("ack", batch.stream, context=_under(context), kind=SpanKind.INTERNAL)
+            span.set_attribute("steadcast.lane", str(batch.lane))
+            span.set_attribute("steadcast.upto", batch.upto)
+            span.set_attribute("steadcast.receivers", receivers)
+            self._unacked.add(batch, receivers, span)
+
+    def ack(self, ack: Ack, before: int) -> None:
+        """Count an ack for the flushes that it covers."""
+        self._unacked.ack(ack, before)
+
+    def replay(self, stream: str, lane: Lane, after: int) -> Replay:
+        """Follow the reading of a page."""
+        span = self.begin("replay", stream, context=Context(), kind=SpanKind.INTERNAL)
+        span.set_attribute("steadcast.lane", str(lane))
+        span.set_attribute("steadcast.after", after)
+        return Replay(span)
 
     def statistics(self) -> dict[str, int]:
         """Tell what was counted here, and of spans on their way out."""
         exported = self._exporting.statistics() if self._exporting is not None else {}
-        return {**self.counts, "pending": len(self._appends), **exported}
+        return {
+            **self.counts,
+            "pending": len(self._appends),
+            "flushes_pending": len(self._unacked),
+            **exported,
+        }
 
     async def aclose(self) -> None:
         """Send off what is still held, in time that is limited."""
+        self._unacked.end()
         if self._exporting is not None:
             await asyncio.to_thread(self._exporting.close)
 
@@ -334,102 +391,3 @@ def _end(span: Span, error: BaseException | None) -> None:
         span.set_attribute("error.type", code)
         span.set_status(Status(StatusCode.ERROR, code))
     span.end()
-
-
-# On their way out
-
-
-class _Counted(SpanExporter):
-    """An exporter that is counted; `taken` are spans that left the queue, `failed` those not taken in."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        self.taken = 0
-        self.failed = 0
-        self._exporter = exporter
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.taken += len(spans)
-        self.failed += len(spans)
-        result = self._exporter.export(spans)
-        if result is SpanExportResult.SUCCESS:
-            self.failed -= len(spans)
-        return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-
-class Exporting(BatchSpanProcessor):
-    """OpenTelemetry's queue of spans, counted: `OTEL_BSP_MAX_QUEUE_SIZE` of them, the oldest go first."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        """Export in the background, as the OTEL_BSP_* variables say."""
-        self._handed = 0
-        self._dropped = 0
-        self._exporter = _Counted(exporter)
-        super().__init__(self._exporter)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span that has ended."""
-        context = span.get_span_context()
-        if context is not None and context.trace_flags.sampled:
-            self._dropped += self._queued >= self._batch_processor._max_queue_size  # noqa: SLF001 - the SDK drops without a number that could be asked for
-            self._handed += 1
-        super().on_end(span)
-
-    @property
-    def _queued(self) -> int:
-        return self._handed - self._dropped - self._exporter.taken
-
-    def close(self) -> None:
-        """Export what is queued, and end; blocks for a limited time."""
-        self._batch_processor.shutdown(CLOSE_LIMIT)
-
-    def statistics(self) -> dict[str, int]:
-        """Tell what became of the spans: `exported`, `export_failed`, `export_dropped`, `export_queued`."""
-        return {
-            "exported": self._exporter.taken - self._exporter.failed,
-            "export_failed": self._exporter.failed,
-            "export_dropped": self._dropped,
-            "export_queued": self._queued,
-        }
-
-
-def open_tracer(node: str) -> Spans:
-    """Follow with the provider that the application has set, or else with one made by the OTEL_* variables.
-
-    Raises `InvalidSettings` where the exporter that is to be used isn't installed.
-    """
-    given = trace.get_tracer_provider()
-    if not isinstance(given, trace.ProxyTracerProvider):
-        return Spans(given)
-    own = Resource({"service.name": "steadcast", "service.instance.id": node})
-    provider = TracerProvider(
-        resource=Resource.create().merge(own).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
-    )
-    exporting = _exporting(os.environ.get(OTEL_TRACES_EXPORTER) or "otlp")
-    if exporting is not None:
-        provider.add_span_processor(exporting)
-    return Spans(provider, exporting)
-
-
-def _exporting(name: str) -> Exporting | None:
-    if name == "none":
-        return None
-    found = entry_points(group="opentelemetry_traces_exporter", name=_entry(name))
-    if not found:
-        why = (
-            f"no exporter {name!r} is installed: pip install opentelemetry-exporter-otlp-proto-http,"
-            f" or name another one in {OTEL_TRACES_EXPORTER}"
-        )
-        raise InvalidSettings(f"otel: {why}", wrong={"otel": (why, True)})
-    exporter: SpanExporter = next(iter(found)).load()()
-    return Exporting(exporter)
-
-
-def _entry(name: str) -> str:
-    """Give the name under which an exporter is found; OTLP goes over HTTP where nothing else is said."""
-    if name != "otlp":
-        return name
-    said = os.environ.get(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL) or os.environ.get(OTEL_EXPORTER_OTLP_PROTOCOL)
-    return "otlp_proto_grpc" if said == "grpc" else "otlp_proto_http"

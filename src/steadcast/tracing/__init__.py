@@ -1,0 +1,1 @@
+"""Publishes as OpenTelemetry spans. Imported only where somebody follows."""
