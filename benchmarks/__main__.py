@@ -2,6 +2,8 @@
 
 BENCH_ONLY=fanout,paced measures some benches only, and BENCH_RUNS=1 fewer times: then nothing of the
 documentation is rewritten, and the rows go to `benchmarks/build/some.json`.
+`--engines` measures the same node on each engine instead, and writes `docs/scale.md` and
+`benchmarks/results/engines.json`.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import machine, plan, plot, report, servers
+from benchmarks import engines, machine, plan, plot, report, servers
 from benchmarks.cells import Scale
 from benchmarks.load import build
 
@@ -26,6 +29,8 @@ HERE: Final = Path(__file__).parent
 PAGE: Final = HERE.parent / "docs" / "performance.md"
 PICTURE: Final = HERE.parent / "docs" / "pictures" / "performance.svg"
 LATEST: Final = HERE / "results" / "latest.json"
+SCALE_PAGE: Final = HERE.parent / "docs" / "scale.md"
+ENGINES: Final = HERE / "results" / "engines.json"
 BUILD: Final = HERE / "build"
 SOME: Final = BUILD / "some.json"
 """What there is so far, kept after each go: a benchmark that is ended has not run in vain."""
@@ -85,6 +90,25 @@ def measure(chosen: set[str], size: Scale) -> dict[str, Any]:
     return _results(plan.run(todo, size.runs, say, keep), size.runs, since)
 
 
+def measure_engines(size: Scale) -> dict[str, Any]:
+    """Run the same node on each engine, and give the results as they are written."""
+    since = time.monotonic()
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+        tools = Path(folder)
+        build(tools)
+        with engines.kinds(tools / "nats") as nodes:
+            outcome = plan.run(engines.steps(nodes, tools, size), size.runs, say)
+    return _results(outcome, size.runs, since) | {"rows": engines.rows(outcome.table)}
+
+
+def write_engines(results: dict[str, Any]) -> None:
+    """Write the figures and their part of `docs/scale.md`."""
+    ENGINES.parent.mkdir(exist_ok=True)
+    ENGINES.write_text(_json(results))
+    SCALE_PAGE.write_text(engines.rendered(SCALE_PAGE.read_text(), results))
+
+
 def _results(outcome: plan.Outcome, runs: int, since: float) -> dict[str, Any]:
     return {
         "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",
@@ -114,6 +138,8 @@ def _json(results: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure; returns 0, or 1 where a run failed."""
+    if sys.argv[1:] == ["--engines"]:
+        return main_engines()
     chosen, size = wanted(), scale()
     results = measure(chosen, size)
     if chosen == set(plan.BENCHES) and size.runs >= Scale.runs:
@@ -123,6 +149,15 @@ def main() -> int:
         print(summary(results))
     for failure in results["failures"]:
         say(f"FAILED {failure}")
+    return 1 if results["failures"] else 0
+
+
+def main_engines() -> int:
+    """Measure the engines; returns 0, or 1 where a run failed."""
+    machine.raise_descriptors()
+    results = measure_engines(engines.FULL)
+    write_engines(results)
+    say(f"written: {ENGINES}, {SCALE_PAGE}")
     return 1 if results["failures"] else 0
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -17,12 +17,20 @@ NOT_YET: Final = "Not measured yet: `make bench`."
 PART: Final = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def render(page: str, results: dict[str, Any] | None) -> str:
-    """Give the page with every measured part written anew; raises KeyError for a part nobody knows."""
+def render(
+    page: str,
+    results: dict[str, Any] | None,
+    parts: Mapping[str, Callable[[dict[str, Any]], str]] | None = None,
+    not_yet: str = NOT_YET,
+) -> str:
+    """Give the page with every measured part written anew; raises KeyError for a part nobody knows.
+
+    `parts` are those of `docs/performance.md` where nothing else is said.
+    """
 
     def write(found: re.Match[str]) -> str:
-        part = PARTS[found[2]]
-        return f"{found[1]}\n{part(results) if results else NOT_YET}\n\n{found[3]}"
+        part = (parts or PARTS)[found[2]]
+        return f"{found[1]}\n{part(results) if results else not_yet}\n\n{found[3]}"
 
     return PART.sub(write, page)
 
@@ -51,7 +59,8 @@ def noisy(row: Row | None, figure: str) -> str:
     )
 
 
-def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Write a table; the first column names the line."""
     columns = list(head)
     rule = ["---", *["---:"] * (len(columns) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [columns, rule, *lines])
@@ -88,7 +97,7 @@ def _fanout(rows: Rows, clients: int) -> str:
         mine = {row["per_flush"]: row for row in here if label(row) == name}
         cells = [noisy(mine.get(size), "cpu_us") + _ratio(mine.get(size), own[size]) for size in sizes]
         lines.append([name, *cells])
-    return _table(["µs for each delivery", *(f"{size} per flush" for size in sizes)], lines)
+    return table(["µs for each delivery", *(f"{size} per flush" for size in sizes)], lines)
 
 
 def _plain(bench: str, columns: dict[str, str]) -> Callable[[dict[str, Any]], str]:
@@ -103,7 +112,7 @@ def _plain(bench: str, columns: dict[str, str]) -> Callable[[dict[str, Any]], st
             ]
             for row in rows
         ]
-        return _table(["", *columns.values()], lines)
+        return table(["", *columns.values()], lines)
 
     return write
 
@@ -123,7 +132,7 @@ def publish(results: dict[str, Any]) -> str:
         for name in names:
             mine = {row["per_flush"]: row for row in rows if label(row) == name}
             lines.append([name, *(noisy(mine.get(size), figure) for size in sizes)])
-        parts.append(_table([title, *(f"{size} at a time" for size in sizes)], lines))
+        parts.append(table([title, *(f"{size} at a time" for size in sizes)], lines))
     return "\n\n".join(parts)
 
 
@@ -140,7 +149,7 @@ def aims(results: dict[str, Any]) -> str:
     own = _find(paced, server="steadcast", variant=None)
     peer = _find(paced, server="nats-server", variant=None)
     lines.append(_aim("paced", "nats-server", 2, own, peer))
-    return _table(["CPU for each delivery", "aim", "measured", ""], lines)
+    return table(["CPU for each delivery", "aim", "measured", ""], lines)
 
 
 AIMS: Final = (
@@ -175,7 +184,7 @@ def better(results: dict[str, Any]) -> str:
             found.append([label(row), *what, number(row["cpu_us"]), number(own["cpu_us"])])
     if not found:
         return "None in this run."
-    return _table(["", "bench", "clients", "flush", "its µs", "Steadcast's"], found)
+    return table(["", "bench", "clients", "flush", "its µs", "Steadcast's"], found)
 
 
 def _own(rows: Rows, row: Row) -> Row | None:

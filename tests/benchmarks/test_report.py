@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from benchmarks import plot, report
+from benchmarks import engines, plot, report
 from benchmarks.rows import Key, Sample, Table
 
 
@@ -61,3 +61,10 @@ def test_the_page_and_the_picture_are_those_of_the_latest_figures(root: Path) ->
 def test_every_part_that_can_be_written_stands_on_the_page(root: Path) -> None:
     page = (root / "docs" / "performance.md").read_text()
     assert sorted(part for _, part, _ in report.PART.findall(page)) == sorted(report.PARTS)
+
+
+def test_the_page_on_scale_is_that_of_the_latest_figures_of_the_engines(root: Path) -> None:
+    latest = json.loads((root / "benchmarks" / "results" / "engines.json").read_text())
+    page = (root / "docs" / "scale.md").read_text()
+    assert engines.rendered(page, latest) == page
+    assert {row["engine"] for row in latest["rows"]} == set(engines.ENGINES)

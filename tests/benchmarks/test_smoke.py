@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-from benchmarks import events, plan, servers
+from benchmarks import engines, events, plan, servers
 from benchmarks.cells import SHORT, bench
 from benchmarks.load import Failed, Load, build
 from benchmarks.plan import Outcome
@@ -42,6 +42,15 @@ def test_each_server_has_its_rows(outcome: Outcome) -> None:
         *(("publish", name) for name in ("steadcast", "python-socketio", "nats-server", "sqlite")),
         ("storm", "steadcast"),
     }
+
+
+def test_a_node_on_three_jetstream_servers_goes_through_each_bench_of_the_engines(tools: Path) -> None:
+    with engines.kinds(tools / "nats") as nodes:
+        assert tuple(node.variant for node in nodes) == engines.ENGINES
+        told = plan.run(engines.steps(nodes[-1:], tools, engines.SMALL), 1, lambda _: None)
+    assert told.failures == []
+    measured = {(row["engine"], row["bench"]) for row in engines.rows(told.table)}
+    assert measured == {("JetStream R3", bench) for bench, *_ in engines.HEAD}
 
 
 def test_what_was_delivered_is_counted_event_by_event(tools: Path) -> None:
