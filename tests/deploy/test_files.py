@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import yaml  # type: ignore[import-untyped]
 from steadcast.config import FIELDS, Settings
 from steadcast.engines.jetstream_url import parse_url
 from tests.engine_backends import nats_url
-from tests.support.server import Server, event
+from tests.engine_nats import BINARY
+from tests.support.server import BIN, Server, event, free_port, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\bsteadcast_[a-z_]+")
@@ -88,6 +92,56 @@ def test_the_image_runs_without_rights_and_what_it_needs_to_write_is_a_volume() 
     assert json.loads(named["ENTRYPOINT"])[:2] == ["steadcast", "serve"]
     froms = [step for step in steps if step.startswith("FROM ")]
     assert all(re.match(r"FROM [\w./-]+:[\w.-]+", step) for step in froms), "images are pinned"
+
+
+def steps_of(name: str) -> dict[str, str]:
+    """Give the last stage's steps of a Dockerfile, on a line each; of several alike the last."""
+    text = (DEPLOY / name).read_text().rpartition("\nFROM ")[2].replace("\\\n", " ")
+    return dict(line.split(maxsplit=1) for line in text.splitlines()[1:] if line and line[0] not in "# ")
+
+
+def test_the_image_installs_extras_that_there_are() -> None:
+    project: Any = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    [extras] = re.findall(r"steadcast\[([\w,]+)\]", (DEPLOY / "Dockerfile").read_text())
+    assert set(extras.split(",")) == set(project["project"]["optional-dependencies"])
+
+
+def test_the_images_command_serves_and_its_health_check_tells(tmp_path: Path) -> None:
+    """Run both here, as the image has them but for the port."""
+    steps, port = steps_of("Dockerfile"), free_port()
+    (tmp_path / "tmp").mkdir()
+    own = dict(re.findall(r"(STEADCAST_\w+)=(\S+)", steps["ENV"]))
+    assert own["STEADCAST_SPOOL"] == "/data/spool"
+    env = os.environ | own | {"STEADCAST_SPOOL": str(tmp_path / "spool"), "STEADCAST_TOKEN": "secret-token-1"}
+    command = [word.replace("8765", str(port)) for word in json.loads(steps["ENTRYPOINT"])]
+    check = json.loads(steps["HEALTHCHECK"].partition("CMD ")[2])
+    assert check[:2] == ["python", "-c"]
+    probe = [sys.executable, "-c", check[2].replace(":8765/", f":{port}/")]
+
+    def healthy() -> bool:
+        return subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode == 0
+
+    assert not healthy()
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [BIN / command[0], *command[1:]], cwd=tmp_path, env=env, stdout=log, stderr=log
+        )
+    try:
+        wait_until(healthy, timeout=60, what="the image's health check passes")
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
+    assert (tmp_path / "steadcast.db").exists()
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert told, "logs are JSON"
+
+
+def test_nats_takes_its_configuration() -> None:
+    done = subprocess.run(
+        [BINARY, "-t", "-c", DEPLOY / "nats.conf"],
+        env=os.environ | {"SERVER_NAME": "n1"}, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:

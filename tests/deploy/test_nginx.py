@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +16,10 @@ import httpx
 import pytest
 
 from steadcast.client.subscriber import Subscriber
+from steadcast.serve import RECONNECT_IN
 from tests.engine_backends import nats_url
 from tests.support.histories import History, follow, publish_paced, until
+from tests.support.house import Peer
 from tests.support.server import Server, event, free_port, wait_until
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -109,3 +113,50 @@ async def test_through_nginx_feeds_come_when_written_and_a_killed_node_loses_not
         await until(lambda: history.complete, what="every acked event")
     await following
     history.check()
+
+
+async def test_a_node_that_is_told_to_stop_hands_its_clients_over_and_nothing_is_lost(front: Front) -> None:
+    """As a deploy does, under publishing."""
+    here, there = front.nodes
+    published = History()
+    peer = Peer()
+    await peer.connect(here.url)
+    async with contextlib.AsyncExitStack() as stack:
+        subscribers = [
+            await stack.enter_async_context(Subscriber(front.url, "orders", start="start")) for _ in range(12)
+        ]
+        histories = [History(acked=published.acked) for _ in subscribers]
+        following = [asyncio.create_task(follow(*each)) for each in zip(subscribers, histories, strict=True)]
+        publishing = asyncio.create_task(publish_paced(front.url, "orders", published, count=300))
+        await until(lambda: all(len(each.applied) > 20 for each in histories), what="everybody follows")
+        at_first = await clients_of(here)
+        moving = [each for each in subscribers if each.client_id in at_first]
+        began = asyncio.get_running_loop().time()
+        stopping = asyncio.create_task(asyncio.to_thread(here.kill, signal.SIGTERM))
+        waited = await asyncio.gather(*(back_again(each, began) for each in moving))
+        assert await stopping == 0
+        await publishing
+        await until(lambda: all(each.complete for each in histories), within=60, what="every acked event")
+        assert {each.client_id for each in subscribers} <= await clients_of(there)
+    await asyncio.gather(*following)
+    assert [told["reconnect_in"] for told in peer.named("goaway")] == [list(RECONNECT_IN)]
+    await peer.close()
+    assert 0 < len(moving) < len(subscribers)
+    least, most = RECONNECT_IN
+    assert all(least <= each < most + 15 for each in waited), waited  # the machine may be busy
+    assert len(published.acked) == 300
+    for each in histories:
+        each.check()
+    assert [each.told for each in subscribers] == [[]] * len(subscribers)
+
+
+async def clients_of(node: Server) -> set[str]:
+    """Give the ids of a node's clients."""
+    stats = (await asyncio.to_thread(node.get, "/v1/stats")).json()
+    return {each["client_id"] for each in stats["connections"]["clients"]}
+
+
+async def back_again(subscriber: Subscriber, began: float) -> float:
+    """Wait until a subscriber is connected for the second time; gives the seconds since `began`."""
+    await until(lambda: subscriber.connects == 2, within=60, what="a client is back")
+    return asyncio.get_running_loop().time() - began
