@@ -301,17 +301,17 @@ class Broken:
 
     def __init__(self, *, late: bool) -> None:
         self._late = late
+        self.publish = self.append = self.deliver = self.replay = self.follow
+        self.origins = self.ack = self.statistics = self.fail
 
-    def __getattr__(self, name: str) -> Any:
-        def fail(*_: object) -> Any:
-            if self._late and name in {"publish", "append", "deliver", "replay"}:
-                return BrokenContext()
-            raise ValueError(name)
+    def follow(self, *_: object) -> BrokenContext:
+        return BrokenContext() if self._late else self.fail()
 
-        return fail
+    def fail(self, *_: object) -> Any:
+        raise ValueError("on purpose")
 
     async def aclose(self) -> None:
-        raise ValueError("aclose")
+        self.fail()
 
 
 class BrokenContext:
@@ -319,7 +319,7 @@ class BrokenContext:
         return self
 
     def __exit__(self, *_: object) -> bool:
-        raise ValueError("exit")
+        raise ValueError("on purpose")
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
@@ -28,10 +27,10 @@ class Guarded:
         self._tracer = tracer
         self._failed = 0
 
-    def attempt(self, what: Callable[..., T], *args: object) -> T | None:
-        """Call something of the tracer's; None where it fails."""
+    def attempt(self, what: Callable[[], T]) -> T | None:
+        """Do something of the tracer's, which may even lack it; None where it fails."""
         try:
-            return what(*args)
+            return what()
         except Exception as error:  # noqa: BLE001 - whatever it is: counted, and logged where it is the first
             self._fail(error)
             return None
@@ -43,31 +42,32 @@ class Guarded:
 
     def publish(self, stream: str | None, headers: Mapping[str, str] | None = None) -> _Following:
         """Follow a publish."""
-        return _Following(self, partial(self._tracer.publish, stream, headers))
+        return _Following(self, lambda: self._tracer.publish(stream, headers))
 
     def origins(self, told: object) -> None:
         """Note where events came from."""
-        self.attempt(self._tracer.origins, told)
+        self.attempt(lambda: self._tracer.origins(told))
 
     def append(self, stream: str, events: Sequence[Event]) -> _Following:
         """Follow an append."""
-        return _Following(self, partial(self._tracer.append, stream, events))
+        return _Following(self, lambda: self._tracer.append(stream, events))
 
     def deliver(self, batch: Batch, receivers: int) -> _Following:
         """Follow a flush."""
-        return _Following(self, partial(self._tracer.deliver, batch, receivers))
+        return _Following(self, lambda: self._tracer.deliver(batch, receivers))
 
     def ack(self, ack: Ack, before: int) -> None:
         """Note an ack."""
-        self.attempt(self._tracer.ack, ack, before)
+        self.attempt(lambda: self._tracer.ack(ack, before))
 
     def replay(self, stream: str, lane: Lane, after: int) -> _Following:
         """Follow the reading of a page."""
-        return _Following(self, partial(self._tracer.replay, stream, lane, after))
+        return _Following(self, lambda: self._tracer.replay(stream, lane, after))
 
     def statistics(self) -> dict[str, int]:
         """Tell what the tracer counted, and how often it failed."""
-        return {**(self.attempt(self._tracer.statistics) or {}), "failed": self._failed}
+        told = self.attempt(lambda: self._tracer.statistics())  # noqa: PLW0108 - it may lack it
+        return {**(told or {}), "failed": self._failed}
 
     async def aclose(self) -> None:
         """Let the tracer send off what it holds."""
@@ -80,32 +80,31 @@ class Guarded:
 class _Following:
     """One of a tracer's contexts; where it fails, what is inside goes on without it."""
 
-    __slots__ = ("_context", "_entered", "_guard", "_inner", "_open")
+    __slots__ = ("_context", "_guard", "_inner", "_open")
 
     def __init__(self, guard: Guarded, start: Callable[[], AbstractContextManager[Any]]) -> None:
         self._guard = guard
         self._open = start
         self._context: AbstractContextManager[Any] | None = None
         self._inner: Any = None
-        self._entered = False
 
     def __enter__(self) -> Self:
         self._guard.attempt(self._enter)
         return self
 
     def _enter(self) -> None:
-        self._context = self._open()
-        self._inner = self._context.__enter__()
-        self._entered = True
+        context = self._open()
+        self._inner = context.__enter__()
+        self._context = context  # only what was entered is left
 
     def __exit__(self, *error: object) -> None:
-        if self._entered and self._context is not None:
-            self._guard.attempt(self._context.__exit__, *error)
+        if (context := self._context) is not None:
+            self._guard.attempt(lambda: context.__exit__(*error))  # type: ignore[arg-type] # as `with` calls it
 
     def answered(self, receipts: Sequence[Receipt]) -> None:
-        if self._entered:
-            self._guard.attempt(self._inner.answered, receipts)
+        if self._context is not None:
+            self._guard.attempt(lambda: self._inner.answered(receipts))
 
     def read(self, batch: Batch, receivers: int) -> None:
-        if self._entered:
-            self._guard.attempt(self._inner.read, batch, receivers)
+        if self._context is not None:
+            self._guard.attempt(lambda: self._inner.read(batch, receivers))
