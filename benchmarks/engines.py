@@ -33,7 +33,7 @@ FULL: Final = Scale(
     batches=(1, 100),
     storm_clients=100,
     storm_events=1_000,
-    idle_clients=1_000,
+    idle_clients=300,
 )
 SMALL: Final = replace(SHORT, flushes=(1,), batches=(1,))
 PATIENCE: Final = 30.0
