@@ -357,8 +357,9 @@ def test_a_hooks_json_is_kept_as_it_is() -> None:
         assert answer.json["results"][0]["id"] == "h-1"
         assert hook(client, body, ce_id="h-1", ce_time="2026-01-01T00:00:00Z").json["results"][0]["duplicate"]
         [event] = stored(client, "claude")
-        assert event | {"offset": 0} == {
+        assert event | {"offset": 0, "kept": ""} == {
             "offset": 0,
+            "kept": "",
             "id": "h-1",
             "source": "claude-code/s",
             "type": "claude.PreToolUse",

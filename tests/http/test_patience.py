@@ -194,3 +194,13 @@ async def test_a_websocket_outlives_the_time_for_a_head() -> None:
     async with serving(counts, app=greet) as port, connect(f"ws://127.0.0.1:{port}/") as socket:
         assert await asyncio.wait_for(socket.recv(), 20) == "still here"
     assert counts == {}
+
+
+async def test_the_answer_to_a_head_request_and_one_without_a_body_go_out() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for method in (b"HEAD", b"GET", b"HEAD"):
+            writer.write(method + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 204 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        writer.close()

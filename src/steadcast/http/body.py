@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from steadcast.http.context import Context
 
+WHOLE: Final = "steadcast.whole"
+"""Where a scope says that all of its request is here, so that nothing of it has to be waited for."""
 _decoder: Final = msgspec.json.Decoder()
 
 
@@ -36,8 +38,11 @@ async def read_body(context: Context, request: Request) -> bytes:
     if declared.isascii() and declared.isdigit() and int(declared) > limit:
         _refuse(limit)
     try:
-        async with asyncio.timeout(context.limits.body_timeout):
+        if WHOLE in request.scope:
             body = await _read(request, limit)
+        else:
+            async with asyncio.timeout(context.limits.body_timeout):
+                body = await _read(request, limit)
     except TimeoutError as error:
         context.counts["bodies_too_slow"] += 1
         raise SteadcastError(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steadcast.errors import InvalidRequest
+from steadcast.http.body import WHOLE
+from steadcast.http.joined import Joined
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,7 +95,10 @@ class PatientProtocol(HttpToolsProtocol):
             self.counts["too_far_ahead"] += 1
             raise InvalidRequest("too many requests wait for an answer")
         self._begun, self._in_body, self._wasted = False, True, 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.scope["method"] != "HEAD":
+            self.cycle.transport = Joined(self.transport)  # type: ignore[assignment]  # it uses no more of one
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -103,6 +108,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note the end of a request."""
         self._in_body, self._wasted = False, 0
+        self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # the application's to know
         super().on_message_complete()
 
     # The end of its patience
