@@ -14,10 +14,11 @@ import pytest
 from steadcast.engines.base import Retention
 from steadcast.engines.jetstream import JetStreamEngine
 from steadcast.engines.jetstream_append import Appender
-from steadcast.engines.jetstream_link import ID_IN_PROCESS, Answered, Link
+from steadcast.engines.jetstream_link import ANSWER_LIMIT, ID_IN_PROCESS, Answered, Link
 from steadcast.engines.jetstream_records import Subjects
 from steadcast.engines.jetstream_url import Options, parse_url, without_secrets
 from steadcast.errors import EngineRefused, EngineUnavailable, IdConflict, PositionLost, TooLarge
+from steadcast.testing import ManualClock
 from tests.engine_backends import DAY, NORMAL, Clock, event, events, ids, nats_url, open_jetstream
 from tests.engine_nats import NatsServer
 
@@ -269,6 +270,30 @@ async def test_while_the_server_is_away_calls_fail_soon_and_together(own: Nodes,
     # One wait for all of them, not one each.
     assert asyncio.get_running_loop().time() - began < 20
     assert engine.statistics().counts.pending == 0
+
+
+async def test_a_connection_on_which_nothing_is_answered_for_long_is_mute(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(Link, "_now", staticmethod(clock))
+    options = parse_url(nodes.url)
+    link = await Link.connect(options, options.servers[0], name="test")
+
+    async def asked_in_vain() -> bool:
+        with pytest.raises(EngineUnavailable):
+            await link.ask("nobody.listens", b"")
+        return link.mute.is_set()
+
+    assert not await asked_in_vain()
+    clock.advance(ANSWER_LIMIT - 1)
+    assert not await asked_in_vain()
+    await link.api("INFO")  # whatever is answered makes that good
+    clock.advance(ANSWER_LIMIT - 1)
+    assert not await asked_in_vain()
+    clock.advance(ANSWER_LIMIT)
+    assert await asked_in_vain()
+    await link.aclose()
 
 
 async def test_a_log_that_was_rewound_gets_a_new_epoch_from_whoever_knew_better(

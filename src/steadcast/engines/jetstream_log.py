@@ -94,7 +94,7 @@ class Log:
         self._created: str | None = None
         self._trouble: SteadcastError | None = None
         self._task: asyncio.Task[None] | None = None
-        self._scouting: asyncio.Task[None] | None = None
+        self._scouts: set[asyncio.Task[None]] = set()  # one for each connection, and it ends soon after that
         self._asking: asyncio.Task[int] | None = None
 
     # Life
@@ -106,11 +106,10 @@ class Log:
 
     async def aclose(self) -> None:
         """Disconnect."""
-        for task in (self._task, self._scouting):
-            # Again and again: nats-py takes a cancellation that meets its connect for a failed one.
-            while task is not None and not task.done():
-                task.cancel()
-                await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+        if self._task is not None:
+            await _end(self._task)
+        for scout in list(self._scouts):
+            await _end(scout)
         self.index.close()
 
     async def ready(self) -> Link:
@@ -218,7 +217,9 @@ class Log:
         """Connect, and follow until the connection ends; its consumer may end sooner and is made anew."""
         link = await Link.connect(self.options, server, name="steadcast")
         self.counts.connects += 1
-        self._scouting = asyncio.create_task(self._scout(link), name="steadcast-jetstream-scout")
+        scout = asyncio.create_task(self._scout(link), name="steadcast-jetstream-scout")
+        self._scouts.add(scout)
+        scout.add_done_callback(self._scouts.discard)
         try:
             while True:
                 rewound = await self._prepare(link)
@@ -241,7 +242,7 @@ class Log:
                 return
             link.mute.clear()
             for server in list(self._servers)[:-1]:
-                if await self._writes(server):
+                if await self._writes(server) and not link.ended.is_set():
                     log.warning(
                         "nothing is answered here, and another server takes a write", here=link.server
                     )
@@ -254,16 +255,13 @@ class Log:
     async def _writes(self, server: str) -> bool:
         try:
             link = await Link.connect(self.options, server, name="steadcast-scout")
+            try:
+                await self._probe(link)
+            finally:
+                await link.aclose()
         except SteadcastError:
             self.counts.scouted += 1
             return False
-        try:
-            await self._probe(link)
-        except SteadcastError:
-            self.counts.scouted += 1
-            return False
-        finally:
-            await link.aclose()
         return True
 
     async def _follow(self, link: Link, *, rewound: str | None) -> None:
@@ -415,6 +413,13 @@ class Log:
                 raise error.told() from error
         while index.epoch_seq == before:
             await self._take(follower)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends: nats-py takes a cancellation that meets its connect for a failed one."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
 
 
 def _batches(epoch: str, added: Sequence[tuple[int, Record]]) -> Iterator[tuple[Batch, int]]:
