@@ -115,6 +115,7 @@ class Server:
         self.rng = world.source(f"server {world.lives}")
         self.log = Log(world.disk.engine(self.rng))
         self.tokens = world.issuer.tokens()
+        self.gates: dict[str, Gate] = {}
         window = Window(world.plan.limits.window, 1_000_000)
         self.skew = 0.0
         self.hub = Hub(self.log, clock=self.clock, window=window, timing=TIMING)
@@ -146,11 +147,17 @@ class Server:
         return self.spawn(self._publish(token, stream, events))
 
     async def _publish(self, token: str, stream: str, events: list[Event]) -> list[Receipt]:
-        def check() -> None:
-            self.tokens.identify(token).check(Scope.PUBLISH, stream, now=self.world.wall())
-
-        self.checked(f"a publish to {stream}", check, Right(token, Scope.PUBLISH, stream))
+        right = Right(token, Scope.PUBLISH, stream)
+        self.checked(
+            f"a publish to {stream}", lambda: self._gate_of(token).check(Scope.PUBLISH, stream), right
+        )
         return await self.hub.append(stream, events)
+
+    def _gate_of(self, token: str) -> Gate:
+        """Give the gate of the connection over which a publisher publishes; raises `NotAllowed`."""
+        if token not in self.gates:
+            self.gates[token] = Gate(self.tokens.identify(token), wall=self.world.wall)
+        return self.gates[token]
 
     def checked(self, what: str, check: Callable[[], T], right: Right) -> T:
         """Have the house check a token, and see that it comes to the truth; raises what it raises."""
