@@ -344,7 +344,7 @@ export class SocketClient {
   private failed(refusal: Refusal): void {
     this.refusal = refusal;
     // The next connect asks for a fresh token; cursors and outbox are kept.
-    if (refusal.code === "token_expired") this.cycle(false);
+    if (["token_expired", "token_revoked"].includes(refusal.code)) this.cycle(false);
   }
 
   // Time

@@ -146,25 +146,28 @@ describe("connecting", () => {
     expect(net.sockets).toHaveLength(2);
   });
 
-  it("comes back with a fresh token after token_expired, everything kept", async () => {
-    let count = 0;
-    const client = net.client({ token: () => `t${++count}` });
-    await pass(0);
-    const applied: string[] = [];
-    client.subscribe("s", { onEvent: ({ id }) => applied.push(id) });
-    net.up();
-    net.socket.last("subscribe").ack?.(lanes());
-    net.socket.receive("batch", batch(0, 2));
-    await pass(60_000 - 25_000);
-    net.socket.receive("error", { code: "token_expired", temporary: true, message: "" });
-    await pass(0);
-    net.up();
-    expect(net.socket.auth).toMatchObject({ token: "t2" });
-    expect(net.socket.last("subscribe").args[0]).toMatchObject({
-      cursors: { normal: ["e1", 2, "n2"] },
-    });
-    expect(net.alive).toBe(1);
-  });
+  it.each(["token_expired", "token_revoked"])(
+    "comes back with a fresh token after %s, everything kept",
+    async (code) => {
+      let count = 0;
+      const client = net.client({ token: () => `t${++count}` });
+      await pass(0);
+      const applied: string[] = [];
+      client.subscribe("s", { onEvent: ({ id }) => applied.push(id) });
+      net.up();
+      net.socket.last("subscribe").ack?.(lanes());
+      net.socket.receive("batch", batch(0, 2));
+      await pass(60_000 - 25_000);
+      net.socket.receive("error", { code, temporary: true, message: "" });
+      await pass(0);
+      net.up();
+      expect(net.socket.auth).toMatchObject({ token: "t2" });
+      expect(net.socket.last("subscribe").args[0]).toMatchObject({
+        cursors: { normal: ["e1", 2, "n2"] },
+      });
+      expect(net.alive).toBe(1);
+    },
+  );
 
   it("reads a welcome that is heard just before the connect is", () => {
     const client = net.client();
