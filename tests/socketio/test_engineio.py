@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from steadcast.socketio.engineio import QUEUE_LIMIT
 from steadcast.socketio.server import Server, own_server
+from steadcast.socketio.websocket import DirectWebSocket
 from tests.hostile.flood import Raw
 from tests.support.engine import Place, closed, listening, said
 
@@ -340,6 +341,35 @@ async def test_a_websocket_that_takes_nothing_is_cut_a_while_after_its_end(
     assert place.sio.eio.sockets == {}
     assert place.sio.eio.counts["packets_dropped"] > 0
     raw.cut()
+
+
+async def test_what_is_written_at_once_and_what_had_to_wait_arrive_in_their_order() -> None:
+    sio = own_server(ping_interval=30, ping_timeout=30)
+    async with listening(sio, ws=DirectWebSocket) as place, place.websocket() as client:
+        assert str(await said(client))[0] == "0"
+        ((sid, socket),) = sio.eio.sockets.items()
+        for n in range(3):
+            await sio.eio.send(sid, f"{n}:")
+        assert socket.queue.empty()  # it was written at once
+        for n in range(3, 300):
+            await sio.eio.send(sid, f"{n}:" + "x" * 100_000)
+        assert not socket.queue.empty()  # nobody reads, and the transport is full
+        for n in range(300):
+            text = str(await said(client))
+            assert text[1 : text.index(":")] == str(n)
+            if n % 10 == 0:
+                await sio.eio.send(sid, f"{300 + n // 10}:")
+        for n in range(300, 330):
+            assert await said(client) == f"4{n}:"
+
+
+async def test_binary_messages_are_written_as_such() -> None:
+    sio = own_server()
+    async with listening(sio, ws=DirectWebSocket) as place, place.websocket() as client:
+        await said(client)
+        (sid,) = sio.eio.sockets
+        await sio.eio.send(sid, b"\x00\xff")
+        assert await said(client) == b"\x00\xff"
 
 
 async def test_a_body_beyond_twice_the_limit_is_not_read(place: Place) -> None:

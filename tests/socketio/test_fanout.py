@@ -20,6 +20,7 @@ from steadcast.core.session import State, Window
 from steadcast.event import Batch, Entry, Event, Lane
 from steadcast.hub import Frame
 from steadcast.socketio.fanout import WINDOW_BITS, Fanout, deflated_frame, text_frame
+from steadcast.socketio.server import own_server
 from steadcast.socketio.websocket import DirectWebSocket
 from tests.support.house import House, Peer, event, listening
 
@@ -61,7 +62,7 @@ def test_a_compressed_frame_is_smaller() -> None:
 def test_what_is_overridden_is_there_to_be_overridden() -> None:
     """Uvicorn is pinned to a minor version; a new one that names these otherwise says so here."""
     ours = {name for name, value in vars(DirectWebSocket).items() if callable(value)}
-    own = {"open", "leave", "abort", "_end"}
+    own = {"open", "say", "leave", "abort", "_end"}
     assert ours - own <= set(vars(WebSocketsSansIOProtocol))
 
 
@@ -194,8 +195,9 @@ async def test_a_subscriber_that_upgrades_goes_the_direct_way_and_nothing_overta
         await client.close()
 
 
-async def test_the_answer_to_subscribe_is_there_before_what_is_written_directly() -> None:
-    house = House()
+@pytest.mark.parametrize("make", [lambda: None, own_server])
+async def test_the_answer_to_subscribe_is_there_before_what_is_written_directly(make: Any) -> None:
+    house = House(sio=make())
     async with listening(house) as serving:
         await published(house, 0, 300)
         client = Engine(serving.url)

@@ -46,12 +46,10 @@ class Place:
 
 
 @asynccontextmanager
-async def listening(sio: Server, **options: Any) -> AsyncIterator[Place]:
+async def listening(sio: Server, *, ws: Any = "websockets-sansio", **options: Any) -> AsyncIterator[Place]:
     """Serve on a free port."""
     app = socketio.ASGIApp(sio)
-    config = uvicorn.Config(
-        app, port=0, ws="websockets-sansio", log_config=None, lifespan="off", ws_max_size=2**24, **options
-    )
+    config = uvicorn.Config(app, port=0, ws=ws, log_config=None, lifespan="off", ws_max_size=2**24, **options)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve())

@@ -350,7 +350,7 @@ class Flow:
             self._acked_mark = self._marks.pop(0)
         if self.group is not None and not self._marks:
             mark = self.group.mark_at(offset)
-            if mark is not None and self._own_numbers(mark.events, mark.bytes)[0] >= self._acked_mark.events:
+            if mark is not None and mark.events - self._base.events >= self._acked_mark.events:
                 self._acked_mark = Mark(mark.upto, *self._own_numbers(mark.events, mark.bytes), mark.at)
         if self.state is State.LAGGING:
             self.settle()

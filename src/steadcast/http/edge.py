@@ -136,7 +136,8 @@ class Door:
         host = _text(headers.get(b"host"))
         check_host(self._context, host)
         check_origin(self._context, _text(headers.get(b"origin")), host)
-        if b"sid" in parse_qs(scope["query_string"]):
+        query = scope["query_string"]
+        if b"sid=" in query and b"sid" in parse_qs(query):
             return  # goes on with a connection that is there
         try:
             await self._context.rates.connect(address_of(scope))

@@ -114,8 +114,12 @@ class Client:
     def _when_sent(self, then: Callable[[DirectWebSocket], None]) -> None:
         carrier = self._fanout.open_carrier()
         socket = self._socket()
-        if socket is not None and carrier is not None:
-            loop = asyncio.get_running_loop()
+        if socket is None or carrier is None:
+            return
+        loop = asyncio.get_running_loop()
+        if getattr(socket, "idle", False):  # a server that isn't our own can't tell
+            loop.call_soon(then, carrier)
+        else:
             socket.queue.put_nowait(Marker(lambda: loop.call_soon(then, carrier)))
 
     def _go_direct(self, carrier: DirectWebSocket) -> None:

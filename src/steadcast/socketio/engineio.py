@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import re
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
 
 import engineio
+import msgspec
 from engineio import exceptions, packet, payload
 from engineio.async_socket import AsyncSocket
 
 from steadcast.socketio.environ import translate_request
+from steadcast.socketio.fanout import CARRIER
 from steadcast.socketio.queues import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from steadcast.socketio.websocket import DirectWebSocket
 
 UPGRADE_TIMEOUT: Final = 10.0
 """Seconds that an upgrade to WebSocket may take."""
@@ -35,6 +39,8 @@ QUEUE_LIMIT: Final = 10_000
 """Packets that wait for one client; one that doesn't take them is disconnected, and they are counted."""
 KEPT_CLOSED: Final = 30.0
 """Seconds for which the session of a client that is gone is still known, as one that is closed."""
+
+_TRANSPORT = re.compile(rb"(?:^|&)transport=[^&]")
 
 _UNREADABLE = (ValueError, IndexError, KeyError, binascii.Error)
 """What the library's decoders raise for what is no packet (UnicodeDecodeError is a ValueError)."""
@@ -65,6 +71,8 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         super().__init__(server, sid)
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[Any] | None = None  # who reads the WebSocket, while it is read
+        self._carrier: DirectWebSocket | None = None
+        self._writing = False
         self._polled = False
         self._given_up = False
 
@@ -88,15 +96,22 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         return packets
 
     async def send(self, pkt: packet.Packet) -> None:
-        """Queue a packet; a client that takes none is disconnected. Raises SocketIsClosedError."""
+        """Send or queue a packet; a client that takes none is disconnected. Raises SocketIsClosedError."""
         if self.closed:
             raise exceptions.SocketIsClosedError
+        if self._carrier is not None and self.idle and self._carrier.say(pkt.encode()):
+            return
         if self.queue.qsize() >= QUEUE_LIMIT:
             self.server.counts["overflowing_clients"] += 1
             self.server.counts["packets_dropped"] += self._drop_queued()
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
             return
         self.queue.put_nowait(pkt)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was sent before is with a WebSocket's transport: nothing can be overtaken."""
+        return self._carrier is not None and not self._writing and self.queue.empty()
 
     def _drop_queued(self) -> int:
         dropped: int = self.queue.qsize()
@@ -233,6 +248,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self.upgrading = False
         writing = asyncio.ensure_future(self._write(ws))
         self._reading = asyncio.current_task()
+        self._carrier = CARRIER.get()
         try:
             await self._read(ws)
         except asyncio.CancelledError:
@@ -240,7 +256,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
                 raise
             self._reading.uncancel()
         finally:
-            self._reading = None
+            self._reading = self._carrier = None
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
             self.queue.put_nowait(None)
             if self._given_up:
@@ -264,8 +280,10 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
     async def _write(self, ws: Any) -> None:
         try:
             while packets := await self.poll():
+                self._writing = True
                 for pkt in packets:
                     await ws.send(pkt.encode())
+                self._writing = False
         except Exception:  # noqa: BLE001 - each ASGI server has its own error for a client that is gone
             self.server.counts["writes_failed"] += 1
         await ws.close()
@@ -319,7 +337,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     async def handle_request(self, scope: Any, receive: Any, send: Any) -> Any:
         """Handle a request; one that names no transport is refused, where the library assumes polling."""
-        if "transport" not in parse_qs(scope.get("query_string", b"").decode("latin-1")):
+        if not _TRANSPORT.search(scope["query_string"]):
             environ = await self._async["translate_request"](scope, receive, send)
             return await self._make_response(self._bad_request("Transport unknown"), environ)
         return await super().handle_request(scope, receive, send)
@@ -329,7 +347,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     ) -> Any:
         sid = self.generate_id()
         socket = self.sockets[sid] = EngineSocket(self, sid)
-        await socket.send(packet.Packet(packet.OPEN, self._opening(sid, transport)))
+        opening = msgspec.json.encode(self._opening(sid, transport)).decode()
+        await socket.send(packet.Packet(packet.OPEN, opening))
         refused = await self._trigger_event("connect", sid, environ, run_async=False)
         if refused is not None and refused is not True:
             del self.sockets[sid]

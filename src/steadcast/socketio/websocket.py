@@ -115,6 +115,17 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         write: Callable[[bytes], None] = self.transport.write
         return write
 
+    def say(self, message: str | bytes) -> bool:
+        """Write a message to this client; False where it has to wait, or has nowhere to go."""
+        if self.paused or self.over or self.transport.is_closing():
+            return False
+        if isinstance(message, str):
+            self.conn.send_text(message.encode())
+        else:
+            self.conn.send_binary(message)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
+
     def leave(self, reader: Reader) -> None:
         """Tell this reader nothing any more."""
         if self._reader is reader:
