@@ -24,6 +24,7 @@ SEEDS = [
     b"\x0dEPOCH:1:2",
     b'\x01452-/admin,13["x",{"_placeholder":true,"num":0}]',
     b"\x004hello",
+    b'\x12\x81\xc0\x00\x00\x00\x0042["ack",{"stream":"s","lane":"normal","epoch":"e1","offset":7}]',
 ]
 
 pytestmark = pytest.mark.skipif(
