@@ -96,7 +96,7 @@ def build(context: Context, more: Iterable[Endpoint] = ()) -> Starlette:
         LabelledRoute(context.base, path, partial(_serve, context, methods), methods)
         for path, methods in by_path.items()
     ]
-    first = routes[0]
+    first = routes[0]  # that of most requests
     app = Starlette(
         routes=routes,
         middleware=[
