@@ -152,7 +152,9 @@ class SqliteProcess(SqliteEngine):
         return await super().trim(stream, lane, upto)
 
     async def crash(self) -> int:
-        """Die; what is being committed may just have reached the disk, unanswered."""
+        """Die, once; what is being committed may just have reached the disk, unanswered."""
+        if self.dead:
+            return 0
         self.dead = True
         writer = self._writer
         assert isinstance(writer, SteppingWriter)
