@@ -278,6 +278,7 @@ async def test_a_connection_on_which_nothing_is_answered_for_long_is_mute(
     clock = ManualClock()
     monkeypatch.setattr(Link, "_now", staticmethod(clock))
     options = parse_url(nodes.url)
+    await nodes.open().append("s", [event(1)])
     link = await Link.connect(options, options.servers[0], name="test")
 
     async def asked_in_vain() -> bool:
@@ -288,7 +289,8 @@ async def test_a_connection_on_which_nothing_is_answered_for_long_is_mute(
     assert not await asked_in_vain()
     clock.advance(ANSWER_LIMIT - 1)
     assert not await asked_in_vain()
-    await link.api("INFO")  # whatever is answered makes that good
+    await link.api("INFO")  # which a server that is cut off answers too
+    await link.ask(Subjects(nodes.name).probe, b"")  # a write makes it good
     clock.advance(ANSWER_LIMIT - 1)
     assert not await asked_in_vain()
     clock.advance(ANSWER_LIMIT)

@@ -70,8 +70,8 @@ def away(words: str) -> EngineUnavailable:
 class Link:
     """A connection with one inbox for all answers. Ends by itself; `ended` tells.
 
-    `mute` tells that JetStream answered nothing for ANSWER_LIMIT, though its server is there: the log may
-    have no leader, or this server be cut off from the others. Set at the end too.
+    `mute` tells that what was asked had no answer, and no write an ack, for ANSWER_LIMIT, though the server
+    is there: the log may have no leader, or this server be cut off from the others. Set at the end too.
     """
 
     def __init__(self, client: Client) -> None:
@@ -167,12 +167,13 @@ class Link:
             self._unanswered(asked)
             raise away("no JetStream server answers for the log")
         body: dict[str, Any] = json.loads(message.data)
-        refusal = Answered(body["error"]) if "error" in body else None
-        if refusal is not None and refusal.code == UNAVAILABLE:
-            self._unanswered(asked)
-        else:
+        if "seq" in body:
+            # A write was acked. Any other answer proves nothing: a leader that lost its quorum gives some.
             self._heard = self._now()
-        if refusal is not None:
+        if "error" in body:
+            refusal = Answered(body["error"])
+            if refusal.code == UNAVAILABLE:
+                self._unanswered(asked)
             raise refusal
         return body
 
@@ -246,7 +247,7 @@ class Link:
         return asyncio.get_running_loop().time()
 
     def _unanswered(self, asked: float) -> None:
-        """Note that what was asked at a time has no answer; one to something else makes that good."""
+        """Note that what was asked at a time has no answer; a write that is acked makes that good."""
         if self._in_vain <= self._heard:
             self._in_vain = max(asked, self._heard)
         if self._now() - self._in_vain >= ANSWER_LIMIT:
