@@ -141,7 +141,7 @@ class Steadcast:
         self.own_token = secrets.token_urlsafe(32)
         """Lets this process publish what it finds in its own spool."""
         self.context = self._context()
-        self.transport = self._transport(authorize or self._check_connect)
+        self.transport = self._transport(_within_rate(authorize or self._check_connect))
         self.http = build(self.context)
         self._socket_app = Door(
             socketio.ASGIApp(self.sio, socketio_path=None), self.context, self.transport.admission.enter
@@ -398,15 +398,12 @@ class Steadcast:
         }
 
     async def _check_connect(self, environ: dict[str, Any], auth: object) -> Identity:
-        scope = environ.get("asgi.scope", {})
-        if LIMITED in scope:
-            raise scope[LIMITED]
         token = auth.get("token") if isinstance(auth, dict) else None
         return await access.authorize(
             self.context,
             token=token if isinstance(token, str) else None,
             cookie=environ.get("HTTP_COOKIE"),
-            address=access.address_of(scope),
+            address=access.address_of(environ.get("asgi.scope", {})),
         )
 
     async def _spend(self, client: Client, events: int) -> None:
@@ -420,6 +417,18 @@ class Steadcast:
             self.context.counts["refused_wrong_origin"] += 1
             return False
         return True
+
+
+def _within_rate(authorize: Authorize) -> Authorize:
+    """Refuse who came too often, whoever else decides: a WebSocket's handshake couldn't say so itself."""
+
+    def asked(environ: dict[str, Any], auth: object) -> Identity | Awaitable[Identity | None] | None:
+        limited = environ.get("asgi.scope", {}).get(LIMITED)
+        if limited is not None:
+            raise limited
+        return authorize(environ, auth)
+
+    return asked
 
 
 def _let_in(settings: Settings, own: str) -> tuple[str | None, list[TokenRule], JwtRules | None]:

@@ -48,8 +48,11 @@ def house(authorize: Any = None, **settings: Any) -> Steadcast:
     return Steadcast(engine=MemoryEngine(epoch="e1"), settings=Settings(**settings), authorize=authorize)
 
 
-async def test_over_the_connect_rate_polling_is_429_and_a_websocket_is_told_when_to_come_again() -> None:
-    cast = house(rate_connects="2/minute")
+@pytest.mark.parametrize("authorize", [None, lambda _environ, _auth: None], ids=["tokens", "the application"])
+async def test_over_the_connect_rate_polling_is_429_and_a_websocket_is_told_when_to_come_again(
+    authorize: Any,
+) -> None:
+    cast = house(authorize, rate_connects="2/minute")
     async with listening(cast) as url, aiohttp.ClientSession(url) as http:
         for _ in range(2):
             assert (await http.get(POLL, headers=FAR)).status == 200

@@ -20,8 +20,8 @@ AT_ONCE: Final = 16
 """So many are let in together; then there is a pause."""
 WAITING: Final = 5_000
 """So many may wait to be let in; more are refused, counted."""
-PATIENCE: Final = 3.0
-"""Seconds that one waits at most: less than a handler's own time, so that the reason is told."""
+PATIENCE: Final = 2.0
+"""Seconds that one waits at most: a subscribe has 3 s in all, and the reason is to be told within them."""
 STEPS: Final = 5
 """Steps of the event loop that a connect or a subscribe takes, about: for so long a turn is measured."""
 ENDS: Final = ("admitted", "full", "overdue", "left")
