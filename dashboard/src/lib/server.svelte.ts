@@ -28,7 +28,7 @@ export class Server implements ServerAccess {
       if (document.visibilityState === "visible") void this.look();
     };
     document.addEventListener("visibilitychange", look);
-    const appeared = () => this.appeared();
+    const appeared = () => this.relist();
     const leave = this.live.follow(ANNOUNCED, { events: appeared, lost: appeared });
     look();
     return () => {
@@ -84,7 +84,8 @@ export class Server implements ServerAccess {
     return answer;
   }
 
-  private appeared(): void {
+  /** List the streams anew, soon: some appeared, or somebody looks. */
+  relist(): void {
     if (!this.listing.appeared()) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => void this.look(), this.listing.pause(this.told, false));
