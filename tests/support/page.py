@@ -62,13 +62,6 @@ async def ids(page: Page) -> list[str]:
     return [name for _, name in sorted(rows)]
 
 
-async def until_ids(page: Page, expected: list[str]) -> None:
-    """Wait until exactly these events' rows stand in the document, in this order."""
-    async with asyncio.timeout(30):
-        while await ids(page) != expected:
-            await asyncio.sleep(0.05)
-
-
 async def scrolled(page: Page, by: int, there: Callable[[list[int]], bool]) -> None:
     """Turn the wheel until the rows are where they should be; on the way none is missing or misplaced."""
     async with asyncio.timeout(60):
