@@ -51,9 +51,10 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Two at a time, a file each: most tests wait for processes rather than for a processor.
+# Two at a time, a file each: most tests wait for processes rather than for a processor. In their own order,
+# which ends with short ones: the longest files would else come last, one after the other.
 test-python: setup
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-js: setup
 	@sh scripts/node npm run test --silent --workspaces --if-present

@@ -13,16 +13,9 @@ import time
 from functools import cache
 from pathlib import Path
 
+from tests.support.ports import free_ports
+
 BINARY = Path(sys.executable).with_name("nats-server")
-
-
-def free_ports(count: int) -> list[int]:
-    """Give ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class NatsServer:

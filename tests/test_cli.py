@@ -20,7 +20,8 @@ from steadcast.client.spool import Spool
 from steadcast.version import __version__
 from tests.fake_ingest import Answer, FakeIngest
 from tests.support.command import Commands, Result
-from tests.support.server import BIN, Server, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.server import BIN, Server, wait_until
 
 RIGHT: dict[str, Any] = {"STEADCAST_TOKEN": "right"}
 SERVER = "uvicorn socketio engineio starlette aiohttp apsw structlog prometheus_client"

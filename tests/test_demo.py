@@ -16,7 +16,8 @@ from steadcast.client.post import Connection, Outcome
 from steadcast.demo.player import Step, Unplayable, play, recording
 from tests.fake_ingest import Answer, FakeIngest, Received, problem
 from tests.support.command import Commands
-from tests.support.server import Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import Server
 
 STEPS = recording()
 HOOKS: list[dict[str, Any]] = [step.hook for step in STEPS]

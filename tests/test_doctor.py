@@ -21,7 +21,8 @@ from steadcast.client.spooled import Request
 from steadcast.doctor import Finding, examine
 from steadcast.version import __version__
 from tests.support.command import Commands
-from tests.support.server import Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import Server
 
 NOBODY = "http://127.0.0.1:1"
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { SeenEvent } from "../src/lib/contract.js";
 import { Display } from "../src/lib/display.js";
-import { LogReader, Unread } from "../src/lib/log.js";
+import { LogReader, merge, Unread } from "../src/lib/log.js";
 import { Tail } from "../src/lib/tail.js";
-import { event, names, one, place, taken } from "./events.js";
+import { event, names, offsets, one, place, taken } from "./events.js";
 import { logOf, reader, seconds } from "./logs.js";
 import { random } from "./random.js";
 
@@ -104,6 +104,27 @@ describe("the display", () => {
     const rest = { events: [], at: { critical: 100, normal: 95 }, ended: true };
     display.append(rest, null);
     expect(display.attached).toBe(true);
+  });
+
+  it("reads a lane whose tail reaches back further along with the other one, and shows nothing twice", () => {
+    const tail = new Tail();
+    const display = new Display(tail, () => ({ critical: 3, normal: 100 }));
+    const critical = taken([event(1, 5), event(2, 15), event(3, 25)], place("critical"));
+    tail.add(critical, true);
+    tail.add(many(96, 100), true);
+    display.hold();
+    display.stand({ critical: 0, normal: 0 });
+    const first = { events: merge(critical.slice(0, 2), many(1, 20)), ended: false };
+    display.append({ ...first, at: { critical: 2, normal: 20 } }, null);
+    expect(display.attached).toBe(false);
+    expect(offsets(display.rows(), "critical")).toEqual([1, 2]);
+    const second = { events: merge(critical.slice(2), many(21, 97)), ended: false };
+    display.append({ ...second, at: { critical: 3, normal: 97 } }, null);
+    expect(display.attached).toBe(true);
+    expect(offsets(display.rows(), "critical")).toEqual([1, 2, 3]);
+    expect(offsets(display.rows(), "normal")).toEqual(
+      Array.from({ length: 100 }, (_, at) => at + 1),
+    );
   });
 
   it("weaves a lane that reaches back further into the other one", () => {

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
 from steadcast.testing import FaultProxy
-from tests.engine_nats import NAMES, Cluster, free_ports
+from tests.engine_nats import NAMES, Cluster
 from tests.support.histories import until
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

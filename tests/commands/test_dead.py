@@ -12,7 +12,7 @@ from steadcast.core.breaker import State
 from steadcast.errors import SteadcastError
 from tests.support.command import Commands, Result
 from tests.support.delivery import Place, serving, until
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 
 @pytest.fixture

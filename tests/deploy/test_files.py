@@ -19,7 +19,8 @@ from steadcast.config import FIELDS, Settings
 from steadcast.engines.jetstream_url import parse_url
 from tests.engine_backends import nats_url
 from tests.engine_nats import BINARY
-from tests.support.server import BIN, Server, event, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.server import BIN, Server, event, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\bsteadcast_[a-z_]+")

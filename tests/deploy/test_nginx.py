@@ -20,7 +20,8 @@ from steadcast.serve import RECONNECT_IN
 from tests.engine_backends import nats_url
 from tests.support.histories import History, follow, publish_paced, until
 from tests.support.house import Peer
-from tests.support.server import Server, event, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.server import Server, event, wait_until
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 

@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from steadcast.config import load
-from tests.support.server import BIN, Server, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.server import BIN, Server, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

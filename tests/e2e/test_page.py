@@ -14,7 +14,8 @@ from playwright.async_api import Browser
 from steadcast.testing import FaultProxy
 from tests.support.browser import chromium
 from tests.support.page import Watched, ids, picture, play_demo, until, until_state, value, violations
-from tests.support.server import Server, event, free_port
+from tests.support.ports import free_port
+from tests.support.server import Server, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -84,7 +84,7 @@ export class Display {
     return this.high;
   }
 
-  /** The last offsets before the tail: up to there the log is read. */
+  /** The last offsets before the tail. */
   ends(): Offsets {
     const { tail } = this;
     const { critical, normal } = this.applied();
@@ -109,6 +109,12 @@ export class Display {
     this.high = at;
     const ends = this.ends();
     this.attached = at.critical >= ends.critical && at.normal >= ends.normal;
+    // One lane's tail may reach back further than the other's: what was read of it stands there too.
+    if (this.attached) {
+      this.back = this.back.filter(
+        (row) => row.kind === "loss" || row.event.offset <= ends[row.event.lane],
+      );
+    }
   }
 
   /** Let go of the newest rows above the limit; whether there were any. */

@@ -175,7 +175,7 @@ export class Reading {
   private async forward(log: LogReader): Promise<void> {
     let hits = 0;
     for (let step = 0; step < STEPS && hits < WANTED && !this.display.attached; step += 1) {
-      const found = await log.newer(this.display.behind, this.display.ends());
+      const found = await log.newer(this.display.behind, this.applied());
       this.display.append(found, this.matches);
       hits += this.hits(found);
     }
