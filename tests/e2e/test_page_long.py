@@ -85,6 +85,7 @@ def tasks_of(trace: bytes) -> list[Task]:
         Task(e["dur"] / 1_000, e.get("tdur", e["dur"]) / 1_000)
         for e in events
         if e.get("name") == "ThreadControllerImpl::RunTask"
+        and "dur" in e  # one may be under way
         and threads.get((e["pid"], e["tid"])) == "CrRendererMain"
     ]
 

@@ -30,7 +30,7 @@ SIZES = (
 )
 
 
-SQLITE_SHARE = 0.25
+SQLITE_SHARE = 0.15
 """So many of the histories are played on a log in a SQLite file; the others on one in memory."""
 
 

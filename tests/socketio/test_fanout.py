@@ -239,7 +239,7 @@ async def test_a_client_that_stands_still_pauses_and_gets_everything_when_it_rea
 
 
 async def test_behind_a_close_nothing_is_written() -> None:
-    house = House()
+    house = House(sio=own_server())
     async with listening(house) as serving:
         client = Engine(serving.url, autoclose=False)
         await client.websocket()
