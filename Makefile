@@ -77,6 +77,7 @@ soak: setup
 	@$(BIN)/python -m tests.faults --histories $(HISTORIES) --jobs $(JOBS) --first $(FIRST) $(if $(MINUTES),--minutes $(MINUTES))
 	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/cluster/test_cluster.py tests/e2e/test_soak.py
 	STEADCAST_SOAK=1 $(BIN)/pytest -q -s tests/e2e/test_page_long.py
+	STEADCAST_SOAK=1 $(BIN)/pytest -q tests/sim/test_mutants.py
 	STEADCAST_FUZZ=$(FUZZ) $(BIN)/pytest -q tests/hostile/test_fuzz.py
 
 # Beside the peers, all in one go (about a quarter of an hour): BENCH_ONLY=fanout,paced measures a part of it.
