@@ -163,6 +163,11 @@ def check_time(value: object, index: int | None = None) -> str:
     _refuse("time", "must be RFC 3339, like 2026-01-31T12:00:00Z", index)
 
 
+def time_text(moment: datetime, precision: str = "microseconds") -> str:
+    """Give a moment of UTC as RFC 3339; `precision` is as `datetime.isoformat` has it."""
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
 def _deep(value: object, limit: int) -> bool:
     """Tell whether arrays and objects are nested in each other more than `limit` times."""
     level = [value]

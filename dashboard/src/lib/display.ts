@@ -85,7 +85,7 @@ export class Display {
   }
 
   /** The last offsets before the tail. */
-  ends(): Offsets {
+  private ends(): Offsets {
     const { tail } = this;
     const { critical, normal } = this.applied();
     return {

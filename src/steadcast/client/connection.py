@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import socketio
 
-from steadcast.client.problems import class_of
+from steadcast.client.problems import class_of, wait_of
 from steadcast.errors import SteadcastError
 
 log = logging.getLogger("steadcast.subscriber")
@@ -103,9 +103,7 @@ class Connection:
     def _why(self, error: Exception) -> SteadcastError:
         match self._refusal:
             case {"message": str(message), "data": {"code": str(code), "temporary": bool(temporary), **rest}}:
-                wait = rest.get("retry_after")
-                known = float(wait) if isinstance(wait, (int, float)) else None
-                return class_of(code)(message, code=code, temporary=temporary, retry_after=known)
+                return class_of(code)(message, code=code, temporary=temporary, retry_after=wait_of(rest))
         return SteadcastError(str(error) or "no connection", code="unreachable", temporary=True)
 
     async def until_lost(self, ping_timeout: float) -> None:

@@ -15,7 +15,7 @@ from steadcast.client.drain import EVENT_TYPE
 from steadcast.client.ids import mint_id
 from steadcast.client.spooled import Request, stamp
 from steadcast.event import Lane
-from steadcast.wire import check_event, check_publishable
+from steadcast.wire import check_event, check_publishable, time_text
 
 _BEGINS: Final = b'{"specversion":"1.0",'
 _encode: Final = msgspec.json.Encoder().encode
@@ -78,7 +78,7 @@ def compose(
 
 def utc_now() -> str:
     """Give the time of now (RFC 3339, UTC, microseconds)."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return time_text(datetime.now(UTC))
 
 
 def default_source() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from steadcast.client.post import TEMPORARY
 from steadcast.errors import (
@@ -25,6 +25,8 @@ from steadcast.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from steadcast.client.post import Outcome
 
 _STANDARD: Final = {"type", "title", "status", "detail", "code", "temporary", "retry_after"}
@@ -64,6 +66,12 @@ _UNAUTHORIZED: Final = {401, 403}
 def class_of(code: str, fallback: type[SteadcastError] = SteadcastError) -> type[SteadcastError]:
     """Give the class of the errors that have this code."""
     return _BY_CODE.get(code, fallback)
+
+
+def wait_of(told: Mapping[Any, object]) -> float | None:
+    """Give the seconds that an error's `retry_after` asks to wait, where it does."""
+    wait = told.get("retry_after")
+    return float(wait) if isinstance(wait, (int, float)) else None
 
 
 def error_of(outcome: Outcome) -> SteadcastError:

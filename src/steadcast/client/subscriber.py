@@ -16,6 +16,7 @@ import msgspec
 
 from steadcast import wire
 from steadcast.client.connection import Connection
+from steadcast.client.problems import wait_of
 from steadcast.client.token import fresh
 from steadcast.core.backoff import Backoff
 from steadcast.core.cursor import Counts, Receiver
@@ -319,14 +320,12 @@ class Subscriber:
             case {"ok": True, "lanes": lanes}:
                 self._take_answer(now, lanes)
             case {"error": {"code": str(code), "temporary": bool(temporary), **rest}}:
-                wait = rest.get("retry_after")
-                known = float(wait) if isinstance(wait, (int, float)) else None
                 self._do(
                     self._receiver.refused(
                         now,
                         code=code,
                         temporary=temporary,
-                        retry_after=known,
+                        retry_after=wait_of(rest),
                         jitter=random.random(),  # noqa: S311 - jitter
                     )
                 )

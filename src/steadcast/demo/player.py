@@ -13,12 +13,12 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from steadcast.client.hook import PATH
 from steadcast.client.ids import mint_id
+from steadcast.client.outgoing import utc_now
 from steadcast.client.post import ACCEPTED, TEMPORARY
 from steadcast.core.backoff import Backoff
 
@@ -105,7 +105,7 @@ def _post(
     sleep: Callable[[float], None],
     clock: Callable[[], float],
 ) -> None:
-    headers = {"content-type": "application/json", "ce-id": mint_id(), "ce-time": _now()}
+    headers = {"content-type": "application/json", "ce-id": mint_id(), "ce-time": utc_now()}
     body = json.dumps(step.hook, ensure_ascii=False, separators=(",", ":")).encode()
     backoff = Backoff(base=0.5, cap=4.0)
     tries = 0
@@ -128,7 +128,3 @@ def _identifier(kind: str) -> str:
             return f"a{secrets.token_hex(8)}"
         case _:
             return str(uuid.uuid4())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

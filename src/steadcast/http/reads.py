@@ -20,6 +20,7 @@ from steadcast.wire import (
     check_cursor,
     check_from,
     check_stream,
+    time_text,
     wire_event,
 )
 
@@ -131,7 +132,7 @@ def _page_event(entry: Entry) -> PageEvent:
 
 def _rfc3339(at: int) -> str:
     moment = datetime.fromtimestamp(at // 1000, UTC).replace(microsecond=at % 1000 * 1000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time_text(moment, "milliseconds")
 
 
 def json_response(body: object, status: int = 200) -> Response:

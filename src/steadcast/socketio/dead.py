@@ -24,6 +24,7 @@ import structlog
 from steadcast.errors import InvalidRequest, PositionLost, SteadcastError
 from steadcast.event import Event, Lane
 from steadcast.socketio.dead_file import Dead, DeadFile, Why, decode, encode
+from steadcast.wire import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -85,7 +86,7 @@ _Contents: TypeAlias = list[bytes]
 
 def now_text() -> str:
     """Give the time as RFC 3339 in UTC, to the microsecond."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return time_text(datetime.now(UTC))
 
 
 class DeadEvents:

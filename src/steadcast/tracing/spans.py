@@ -175,29 +175,6 @@ class Append:
         _end(self._span, error)
 
 
-class Replay:
-    """A page under way."""
-
-    def __init__(self, span: Span) -> None:
-        """Follow it as a span."""
-        self._span = span
-
-    def __enter__(self) -> Self:
-        """Give itself."""
-        return self
-
-    def read(self, batch: Batch, receivers: int) -> None:
-        """Note what the page holds."""
-        self._span.set_attribute("messaging.batch.message_count", len(batch.events))
-        self._span.set_attribute("steadcast.epoch", batch.epoch)
-        self._span.set_attribute("steadcast.upto", batch.upto)
-        self._span.set_attribute("steadcast.receivers", receivers)
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """End the span, with what went wrong."""
-        _end(self._span, error)
-
-
 class Delivery:
     """A flush under way."""
 
@@ -212,6 +189,17 @@ class Delivery:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """End the span, with what went wrong."""
         _end(self._span, error)
+
+
+class Replay(Delivery):
+    """A page under way."""
+
+    def read(self, batch: Batch, receivers: int) -> None:
+        """Note what the page holds."""
+        self._span.set_attribute("messaging.batch.message_count", len(batch.events))
+        self._span.set_attribute("steadcast.epoch", batch.epoch)
+        self._span.set_attribute("steadcast.upto", batch.upto)
+        self._span.set_attribute("steadcast.receivers", receivers)
 
 
 class Spans:
