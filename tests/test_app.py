@@ -14,6 +14,7 @@ from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import EngineRefused, IdConflict, InvalidEvent, InvalidStream
 from steadcast.testing import FaultyEngine
+from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -133,7 +134,7 @@ async def test_a_handshake_under_a_foreign_name_or_from_a_foreign_page_is_refuse
     cast: Steadcast, headers: dict[str, str], status: int
 ) -> None:
     transport = httpx.ASGITransport(cast)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+    async with httpx.AsyncClient(verify=PLAIN, transport=transport, base_url="http://127.0.0.1") as client:
         answer = await client.get("/socket.io/?EIO=4&transport=polling", headers=headers)
     assert answer.status_code == status
 

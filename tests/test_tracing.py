@@ -30,6 +30,7 @@ from steadcast.tracing.export import Exporting, open_tracer
 from steadcast.tracing.spans import Spans
 from steadcast.wire import Ack
 from tests.support.house import Peer, event
+from tests.support.plain import PLAIN
 from tests.support.server import Server
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class House:
         self.url = ""
 
     async def post(self, body: Any, stream: str = "s", **headers: str) -> httpx.Response:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=PLAIN) as client:
             return await client.post(
                 f"{self.url}/v1/streams/{stream}/events", json=body, headers=headers, timeout=10
             )

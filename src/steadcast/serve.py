@@ -170,6 +170,7 @@ def serve(settings: Settings, again: Again | None = None) -> int:
     cast = Steadcast(settings=settings)
     gc.freeze()  # what is there now stays: no need to look at it again
     gc.set_threshold(*COLLECT)
+    gc.enable()
     config = uvicorn.Config(
         cast,
         host=settings.host,

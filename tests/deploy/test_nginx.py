@@ -20,6 +20,7 @@ from steadcast.serve import RECONNECT_IN
 from tests.engine_backends import nats_url
 from tests.support.histories import History, follow, publish_paced, until
 from tests.support.house import Peer
+from tests.support.plain import PLAIN
 from tests.support.ports import free_port
 from tests.support.server import Server, event, wait_until
 
@@ -81,14 +82,14 @@ def front(tmp_path: Path) -> Iterator[Front]:
 def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "nginx ended"
     try:
-        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+        return httpx.get(f"{url}/readyz", verify=PLAIN, timeout=10).status_code == 200
     except httpx.TransportError:
         return False
 
 
 async def feed_comes_through(front: Front) -> None:
     async with (
-        httpx.AsyncClient(timeout=20) as client,
+        httpx.AsyncClient(verify=PLAIN, timeout=20) as client,
         client.stream("GET", f"{front.url}/v1/streams/feeds/sse") as feed,
     ):
         assert feed.status_code == 200

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import socketio
 
+from tests.support.plain import PLAIN
 from tests.support.server import Server
 
 BATCH = "application/cloudevents-batch+json"
@@ -50,7 +51,7 @@ async def over_socketio(url: str, publisher: int) -> list[dict[str, Any]]:
 
 
 async def publish_all(url: str) -> list[list[dict[str, Any]]]:
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(verify=PLAIN, base_url=url, timeout=30) as client:
         return await asyncio.gather(
             *(over_http(client, publisher) for publisher in range(PUBLISHERS)),
             *(over_socketio(url, publisher) for publisher in range(PUBLISHERS)),
@@ -63,7 +64,7 @@ def test_every_event_of_many_publishers_has_a_place_of_its_own_in_its_publishers
     with Server(tmp_path) as server:
         by_publisher = asyncio.run(publish_all(server.url))
         again = asyncio.run(publish_all(server.url))
-        engine = httpx.get(f"{server.url}/v1/stats").json()["engine"]["statistics"]["counts"]
+        engine = httpx.get(f"{server.url}/v1/stats", verify=PLAIN).json()["engine"]["statistics"]["counts"]
     offsets = [[result["position"][1] for result in results] for results in by_publisher]
     assert sorted(offset for each in offsets for offset in each) == list(range(1, EVENTS + 1))
     assert all(each == sorted(each) for each in offsets)

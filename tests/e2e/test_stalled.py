@@ -14,6 +14,7 @@ import httpx
 
 from steadcast.client.subscriber import Subscriber
 from tests.support.histories import History, follow, until
+from tests.support.plain import PLAIN
 from tests.support.server import Server, event
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SUBSCRIBER = Path(__file__).parents[1] / "support" / "subscriber.py"
 
 
 async def publish(url: str, start: int, stop: int) -> None:
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(verify=PLAIN, timeout=30) as client:
         for n in range(start, stop, GROUP):
             events = [event(i, data="x" * 1_000) for i in range(n, n + GROUP)]
             answer = await client.post(

@@ -19,6 +19,7 @@ from steadcast.errors import NotAllowed
 from tests.support.histories import History, follow, until
 from tests.support.house import Peer
 from tests.support.node import NodeSubscriber
+from tests.support.plain import PLAIN
 from tests.support.server import Server
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ async def test_a_debug_log_of_a_whole_session_names_no_token(server: Server) -> 
         server.get(path, headers=headers)
         server.get(path, headers={"Cookie": f"steadcast_session={long}"})
         server.get(path, headers={"Authorization": f"Bearer {ALL}x"})
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(verify=PLAIN, base_url=server.url) as client:
         assert "HttpOnly" in (await client.post("/v1/login", json=body)).headers["set-cookie"]
         assert (await client.post("/v1/login", json={"token": f"{ALL}x"})).status_code == 401
     peer, short = Peer(), minted(2)

@@ -13,6 +13,7 @@ from steadcast.client.subscriber import Subscriber
 from steadcast.errors import NotAllowed
 from tests.support.histories import until
 from tests.support.house import Peer
+from tests.support.plain import PLAIN
 from tests.support.server import Server, event
 
 KEPT = "made-up-token-that-stays"
@@ -62,14 +63,14 @@ async def peer_of(server: Server, token: str) -> Peer:
 
 async def publish(server: Server, number: int) -> None:
     headers = bearer(KEPT) | {"content-type": "application/cloudevents+json"}
-    async with httpx.AsyncClient(headers=headers) as client:
+    async with httpx.AsyncClient(verify=PLAIN, headers=headers) as client:
         answer = await client.post(f"{server.url}/v1/streams/s/events", json=event(number))
     answer.raise_for_status()
 
 
 async def read_feed(server: Server, token: str, heard: list[str]) -> None:
     async with (
-        httpx.AsyncClient(timeout=60) as client,
+        httpx.AsyncClient(verify=PLAIN, timeout=60) as client,
         client.stream("GET", f"{server.url}/v1/streams/s/sse", headers=bearer(token)) as feed,
     ):
         async for line in feed.aiter_lines():

@@ -20,6 +20,7 @@ from steadcast.client.address import parse_address
 from steadcast.client.publisher import Publisher
 from steadcast.testing import FaultProxy
 from tests.faults.faults import FAULTS
+from tests.support.plain import PLAIN
 from tests.support.promises import Checker, Violation
 from tests.support.record import Record
 from tests.support.server import Server
@@ -160,7 +161,7 @@ class History:
         """Publish one group after the other, each under its ids until it is answered."""
         count = itertools.count()
         rng = random.Random(self.rng.random())
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=PLAIN, timeout=2.0, trust_env=False) as client:
             while self.publishing:
                 ids = [f"p{number}-{next(count)}" for _ in range(rng.choice((1, 1, 5, 40)))]
                 events = [event(each, rng) for each in ids]
@@ -211,7 +212,7 @@ class History:
     async def _write_down(self) -> None:
         """Put what the log holds in front of what was seen of it, and the subscribers' accounts behind."""
         log: list[tuple[Any, ...]] = []
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=PLAIN, timeout=10, trust_env=False) as client:
             for lane in ("critical", "normal"):
                 address = f"{self.server.url}/v1/streams/{STREAM}/events?lane={lane}&from=start"
                 head = 0
@@ -244,7 +245,7 @@ class History:
     async def ready(self) -> int:
         """Ask whether the server is ready; gives the status, 0 without an answer."""
         try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            async with httpx.AsyncClient(verify=PLAIN, timeout=5, trust_env=False) as client:
                 return (await client.get(f"{self.server.url}/readyz")).status_code
         except httpx.TransportError:
             return 0

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from steadcast.app import Steadcast
 from steadcast.engines.memory import MemoryEngine
 from tests.support.engine import Place, listening, said
+from tests.support.plain import PLAIN
 
 TOP = 2**53
 KEYS = ["stream", "lane", "epoch", "offset", "events", "cursors", "from", "last", "critical", "normal", "id"]
@@ -125,7 +126,9 @@ async def test_nothing_that_comes_in_can_forge_a_line_of_the_log() -> None:
             while not str(await said(socket)).startswith("439"):
                 pass
             transport = httpx.ASGITransport(cast)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            async with httpx.AsyncClient(
+                verify=PLAIN, transport=transport, base_url="http://localhost"
+            ) as http:
                 await http.get("/v1/streams/" + "%0a%0d%1b[31mforged/events")
                 await http.post("/v1/hooks/claude", content=b"\xff\n\x1b", headers={"x-forged": "\x1b"})
         await cast.aclose()

@@ -18,6 +18,7 @@ from steadcast.http import clients as module
 from steadcast.http.clients import ClientListing
 from tests.support.house import Peer
 from tests.support.http_serving import Client as Asking
+from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +54,7 @@ async def staged(**settings: Any) -> AsyncIterator[Stage]:
     while not server.started:
         await asyncio.sleep(0.005)
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(verify=PLAIN, base_url=url) as client:
         yield Stage(cast, url, client)
     server.should_exit = server.force_exit = True
     await task

@@ -12,6 +12,7 @@ from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import Abandoned
 from steadcast.testing import FaultyEngine
+from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,9 @@ async def cast(engine: FaultyEngine) -> AsyncIterator[Steadcast]:
 @pytest.fixture
 async def client(cast: Steadcast) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(cast)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as asking:
+    async with httpx.AsyncClient(
+        verify=PLAIN, transport=transport, base_url="http://127.0.0.1:8765"
+    ) as asking:
         yield asking
 
 

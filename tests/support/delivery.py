@@ -18,6 +18,7 @@ from steadcast.core.breaker import Breaker
 from steadcast.engines.memory import MemoryEngine
 from steadcast.testing import FaultyEngine
 from tests.support.house import event
+from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -73,7 +74,7 @@ class Place:
         # Half open again after a moment, and not after the seconds of the default.
         self.cast.broadcaster.breaker = Breaker(open_for=Backoff(base=0.05, cap=0.2, spread=0.0))
         self.url = ""
-        self.http = httpx.AsyncClient()
+        self.http = httpx.AsyncClient(verify=PLAIN)
         self.followers: list[Follower] = []
 
     async def follow(self, stream: str = "s", *, live: bool = True, via: str | None = None) -> Follower:

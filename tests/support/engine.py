@@ -11,6 +11,8 @@ import socketio
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.plain import PLAIN
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -56,7 +58,7 @@ async def listening(sio: Server, *, ws: Any = "websockets-sansio", **options: An
     while not server.started:
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
+    async with httpx.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
         yield Place(sio, port, http)
     server.should_exit = server.force_exit = True
     await task

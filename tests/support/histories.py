@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.support.plain import PLAIN
 from tests.support.server import event
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def publish_paced(
     """Publish one event at a time, again and again under the same id until it is acked."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with httpx.AsyncClient(timeout=2) as client:
+    async with httpx.AsyncClient(verify=PLAIN, timeout=2) as client:
         for n in range(count):
             await asyncio.sleep(max(0.0, began + n / rate - loop.time()))
             while True:

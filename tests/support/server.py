@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.plain import PLAIN
 from tests.support.ports import free_port
 
 BIN = Path(sys.executable).parent
@@ -52,14 +53,11 @@ class Server:
     def start(self, *, wait: bool = True) -> Self:
         with (self.folder / "server.log").open("ab") as out:
             self.process = subprocess.Popen(
-                [
-                    *(BIN / "steadcast", "serve", "--port", str(self.port), "--engine", self.engine),
-                    *self.arguments,
-                ],
+                [BIN / "steadcast", "serve", *self.arguments],
                 stdout=out,
                 stderr=out,
                 cwd=self.folder,
-                env=self.env,
+                env={**self.env, "STEADCAST_PORT": str(self.port), "STEADCAST_ENGINE": self.engine},
             )
         if wait:
             self._wait()
@@ -80,7 +78,7 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, "the server ended"
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
+            return httpx.get(f"{self.url}/readyz", verify=PLAIN, timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -96,12 +94,16 @@ class Server:
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
     def get(self, path: str, **more: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=10, **more)
+        return httpx.get(f"{self.url}{path}", verify=PLAIN, timeout=10, **more)
 
     def publish(self, stream: str, *events: dict[str, Any]) -> httpx.Response:
         headers = {"content-type": "application/cloudevents-batch+json"}
         return httpx.post(
-            f"{self.url}/v1/streams/{stream}/events", json=list(events), headers=headers, timeout=10
+            f"{self.url}/v1/streams/{stream}/events",
+            verify=PLAIN,
+            json=list(events),
+            headers=headers,
+            timeout=10,
         )
 
     def __enter__(self) -> Self:

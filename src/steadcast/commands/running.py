@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,17 +30,12 @@ def run_server(run: Callable[[Settings], int], settings: Settings) -> NoReturn:
     sys.exit(code)
 
 
-def run_plainly() -> bool:
-    """Serve with the settings as they stand in the environment; False where that needs more of a look.
+def server() -> Callable[..., int]:
+    """Import the server, half of a start: without what it doesn't use, and without a look for garbage.
 
-    Half of a start is spent on importing. Without options to read there is nothing to import that reads
-    options, and the packages in `UNUSED`, which are hidden from the server's libraries, cost another third.
+    `steadcast.serve.serve` has garbage collected again.
     """
-    from steadcast.commands.settings import settings_or_leave
-
-    settings = settings_or_leave(None)
-    if settings.certfile is not None or settings.keyfile is not None:
-        return False
+    gc.disable()
     hidden = [name for name in UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None is how an import is refused
     try:
@@ -47,7 +43,20 @@ def run_plainly() -> bool:
     finally:
         for name in hidden:
             del sys.modules[name]
+    return serve
+
+
+def run_plainly() -> bool:
+    """Serve with the settings as they stand in the environment; False where that needs more of a look.
+
+    Without options to read there is nothing to import that reads options.
+    """
+    from steadcast.commands.settings import settings_or_leave
+
+    settings = settings_or_leave(None)
+    if settings.certfile is not None or settings.keyfile is not None:
+        return False
     try:
-        run_server(serve, settings)
+        run_server(server(), settings)
     except SteadcastError as error:
         leave_with(error)

@@ -11,7 +11,7 @@ import typer
 
 from steadcast.commands.exits import Exit, leave
 from steadcast.commands.options import Config  # noqa: TC001 - see Path
-from steadcast.commands.running import run_server
+from steadcast.commands.running import run_server, server
 from steadcast.config import load
 
 
@@ -39,11 +39,9 @@ def serve(
     flags |= {"certfile": certfile, "keyfile": keyfile}
     settings = settings_or_leave(config, **flags)
     _check_tls(settings.certfile, settings.keyfile)
-    from steadcast.serve import serve as run
-
     # Without a file there is nothing that could have changed, and a closed terminal ends the server.
     again = None if config is None else partial(load, config, **flags)
-    run_server(partial(run, again=again), settings)
+    run_server(partial(server(), again=again), settings)
 
 
 def _check_tls(certfile: Path | None, keyfile: Path | None) -> None:
