@@ -232,6 +232,53 @@ def test_a_short_default_shortens_the_simple_ones_too() -> None:
     assert Timeouts(1.0).own_limit("subscribe") == 1.0
 
 
+# Steadcast's own handlers
+
+
+async def test_an_own_handler_that_hangs_is_cancelled_counted_logged_and_told() -> None:
+    timeouts = Timeouts(by_event={"publish": 0.01})
+    with capture_logs() as logs, pytest.raises(HandlerTimeout) as told:
+        await timeouts.run_own("publish", hang, "a payload")
+    assert told.value.fields == {"event": "publish", "timeout": 0.01}
+    assert dict(timeouts.counts.timeouts) == dict(timeouts.counts.runs) == {"publish": 1}
+    assert [entry["event"] for entry in logs] == ["handler timed out"]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_what_an_own_handler_raises_goes_through_a_timeout_error_too() -> None:
+    async def fail() -> None:
+        raise TimeoutError("its own")
+
+    timeouts = Timeouts()
+    with pytest.raises(TimeoutError, match="its own"):
+        await timeouts.run_own("publish", fail)
+    assert not timeouts.counts.timeouts
+
+
+@pytest.mark.parametrize(("took", "warned"), [(3.9, 0), (4.0, 1)])
+async def test_from_80_percent_of_its_time_an_own_handler_is_warned_of(took: float, warned: int) -> None:
+    clock = ManualClock()
+    timeouts = Timeouts()
+    timeouts.counts.clock = clock
+
+    async def slow() -> str:
+        clock.advance(took)
+        return "done"
+
+    with capture_logs() as logs:
+        assert await timeouts.run_own("publish", slow) == "done"
+    assert timeouts.counts.warnings["publish"] == len(logs) == warned
+
+
+async def test_an_own_handler_without_a_limit_has_none() -> None:
+    async def quick() -> str:
+        return "done"
+
+    assert await Timeouts(by_event={"publish": None}).run_own("publish", quick) == "done"
+
+
 # On an attached server
 
 

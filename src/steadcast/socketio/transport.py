@@ -110,7 +110,7 @@ class Transport:
         }
         # On a server with another serializer, answers are made of what any JSON encoder knows.
         own_json = issubclass(server.packet_class, JsonPacket)
-        self._results: Callable[[list[Receipt]], Any] = encoded if own_json else wire.receipts_wire
+        self._told: Callable[[list[Receipt]], Any] = _encoded_receipts if own_json else _plain_receipts
         self._attach()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -321,7 +321,7 @@ class Transport:
             return await self._run_app(client, event, namespace, client.id, args), None
         client.heard()
         try:
-            return await self.timeouts.run_own(event, _as_coroutine(ours(client, payload)))
+            return await self.timeouts.run_own(event, ours, client, payload)
         except SteadcastError as error:
             self._connections.counts["events_refused"] += 1
             if event not in {"subscribe", "unsubscribe", "publish"}:
@@ -402,7 +402,7 @@ class Transport:
             if self._spend is not None:
                 await self._spend(client, len(events))
             receipts = await self._publish(stream, events)
-        return {"ok": True, "results": self._results(receipts)}, None
+        return self._told(receipts), None
 
     async def _on_unreadable(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - the handlers' one form
         raise InvalidRequest(f"the message is not JSON: {payload}", code="invalid_json")
@@ -419,6 +419,14 @@ def _unwrap(data: Any) -> tuple[str, list[Any], str | None]:
     return event, args, None
 
 
+def _encoded_receipts(receipts: list[Receipt]) -> msgspec.Raw:
+    return encoded({"ok": True, "results": receipts})
+
+
+def _plain_receipts(receipts: list[Receipt]) -> dict[str, Any]:
+    return {"ok": True, "results": wire.receipts_wire(receipts)}
+
+
 def _failed(error: SteadcastError) -> dict[str, Any]:
     return {"ok": False, "error": error.as_wire()}
 
@@ -428,7 +436,3 @@ def _failed_for_now(answer: object) -> bool:
         case {"ok": False, "error": {"temporary": True}}:
             return True
     return False
-
-
-async def _as_coroutine(awaitable: Awaitable[Answer]) -> Answer:
-    return await awaitable
