@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["steadcast"]):
     from steadcast.errors import SteadcastError
     from steadcast.http import claude, cloudevents, reads, sse
     from steadcast.socketio.codec import JsonPacket, loads
-    from steadcast.socketio.websocket import ack_in
+    from steadcast.socketio.websocket import text_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ TARGETS: list[Callable[[bytes], object]] = [
     lambda data: reads.parse_from(data.decode("latin-1")),
     lambda data: wire.check_stream(data.decode("utf-8", "replace")),
     lambda data: wire.check_time(data.decode("utf-8", "replace")),
-    ack_in,
+    text_in,
 ]
 
 

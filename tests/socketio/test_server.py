@@ -10,16 +10,25 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from random import Random
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
+from websockets.frames import Frame, Opcode
 
 from steadcast.app import Steadcast
 from steadcast.engines.memory import MemoryEngine
+from steadcast.event import Event, Receipt
+from steadcast.socketio.fanout import CARRIER
 from steadcast.socketio.server import ATTACHMENTS, COUNTED, HELD_LIMIT, Server, own_server
+from steadcast.socketio.websocket import DirectWebSocket
+from tests.hostile.flood import Raw
+from tests.support import house
+from tests.support.delivery import until
 from tests.support.engine import Place, closed, listening, said
 
 
@@ -45,9 +54,9 @@ def made(**options: Any) -> Server:
     return sio
 
 
-@pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    async with listening(made()) as running:
+@pytest.fixture(params=["websockets-sansio", DirectWebSocket])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    async with listening(made(), ws=request.param) as running:
         yield running
 
 
@@ -272,6 +281,84 @@ async def test_a_message_over_the_limit_before_the_connect_ends_the_connection()
         await said(socket)
         await socket.send("4" + "x" * 11_000)
         await closed(socket)
+
+
+class Noting(MemoryEngine):
+    """Notes the number of each event that it is asked to append."""
+
+    def __init__(self) -> None:
+        super().__init__(epoch="e1")
+        self.begun: list[int] = []
+
+    async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
+        self.begun += [int(event.id) for event in events]
+        return await super().append(stream, events)
+
+
+def cut(message: str, how: str) -> bytes:
+    """Frame a message of Socket.IO so that it is taken at once, or is put together by the library first."""
+    text = f"4{message}".encode()
+    if how == "whole":
+        return Frame(Opcode.TEXT, text).serialize(mask=True)
+    head, rest = Frame(Opcode.TEXT, text[:5], fin=False), Frame(Opcode.CONT, text[5:])
+    return head.serialize(mask=True) + rest.serialize(mask=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_events_begin_in_the_order_in_which_they_came_whatever_way_each_takes(seed: int) -> None:
+    """Applications' events and publishes; alone, several at once, in fragments; in one step or in many."""
+    random = Random(seed)
+    engine = Noting()
+    sio = own_server()
+
+    @sio.event
+    async def note(sid: str, number: int) -> None:
+        engine.begun.append(number)
+
+    def message(number: int) -> str:
+        if random.random() < 0.5:
+            return f'2["note",{number}]'
+        event = {"id": str(number), "source": "s", "type": "t"}
+        return "27" + json.dumps(["publish", {"stream": "s", "events": [event]}])
+
+    async with house.listening(house.House(engine=engine, sio=sio)) as home:
+        client = await Raw.open(int(home.url.rpartition(":")[2]))
+        (socket,) = sio.eio.sockets.values()
+        number = 0
+        while number < 200:
+            chunk = b""
+            for _ in range(random.choice([1, 1, 1, 2, 3])):
+                chunk += cut(message(number), random.choice(["whole", "whole", "whole", "cut"]))
+                number += 1
+            socket._carrier.data_received(chunk)
+            for _ in range(random.choice([0, 0, 1, 3])):
+                await asyncio.sleep(0)
+        await until(lambda: len(engine.begun) >= number, "every event begins")
+        assert engine.begun == list(range(number))
+        client.cut()
+
+
+async def test_an_event_is_handled_in_the_context_of_its_connection_and_leaves_nothing_in_it() -> None:
+    sio = own_server()
+    carriers: list[object] = []
+    seen: list[str] = []
+    mark = ContextVar("mark", default="none")
+
+    @sio.event
+    async def look(sid: str) -> None:
+        carriers.append(CARRIER.get())
+        seen.append(mark.get())
+        mark.set("left by the one before")
+
+    async with house.listening(house.House(sio=sio)) as home:
+        client = await Raw.open(int(home.url.rpartition(":")[2]))
+        for _ in range(3):
+            client.say('42["look"]')
+        await until(lambda: len(seen) == 3, "three looks")
+        (socket,) = sio.eio.sockets.values()
+        assert carriers == [socket._carrier] * 3
+        assert seen == ["none"] * 3
+        client.cut()
 
 
 def test_all_that_is_counted_of_connections_is_told_and_both_floors_add_up() -> None:

@@ -1,4 +1,4 @@
-"""What a client's bytes become: acks that are taken at once, and messages, however they are cut."""
+"""What a client's bytes become: acks and messages that are taken at once or read, however they are cut."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import uvicorn
 from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
+from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
 
 from steadcast import wire
 from steadcast.errors import SteadcastError
 from steadcast.event import Lane
 from steadcast.socketio.codec import JsonPacket
-from steadcast.socketio.websocket import ACK, DirectWebSocket, _ack_of, ack_in
+from steadcast.socketio.websocket import ACK, DirectWebSocket, _ack_of, text_in
 from steadcast.wire import Ack
 
 if TYPE_CHECKING:
@@ -67,14 +68,15 @@ async def _application(scope: object, receive: object, send: object) -> None:
     """Serve nobody."""
 
 
-CONFIG: Final = uvicorn.Config(_application, log_config=None, ws_ping_interval=None, ws_max_size=100_000)
+CONFIG: Final = uvicorn.Config(_application, log_config=None, ws_ping_interval=None, ws_max_size=66_000)
 CONFIG.load()
 
 
 class Taken:
     """A WebSocket behind its handshake, and what came of all that it was given, in order.
 
-    With `direct` the acks are taken from it, those with an even offset; else all comes as messages.
+    With `direct` the acks with an even offset are taken from it, and the messages of an even length; else all
+    is read as any ASGI application would.
     """
 
     def __init__(self, *, direct: bool) -> None:
@@ -89,6 +91,7 @@ class Taken:
         self.ws.handshake_complete = True
         if direct:
             self.ws.open(self)
+            self.ws.listen(self.heard)
 
     def paused(self) -> None:
         """Its end is seen in the queue."""
@@ -101,11 +104,26 @@ class Taken:
         self.came += [("ack", ack)] if ack.offset % 2 == 0 else []
         return ack.offset % 2 == 0
 
+    def heard(self, text: bytes) -> bool:
+        assert self.ws.queue.empty(), "what waits was overtaken"
+        try:
+            even = len(text.decode()) % 2 == 0
+        except UnicodeDecodeError:
+            return False
+        self.came += [("websocket.receive", text.decode())] if even else []
+        return even
+
     def give(self, chunks: list[bytes]) -> None:
         for chunk in chunks:
-            if not self.wires.closed:
+            if self.wires.closed:
+                return
+            try:
                 self.ws.data_received(chunk)
-                self._drain()
+            except (
+                InvalidState
+            ):  # uvicorn's: it answers what is no text with a close, behind a close that came
+                self.wires.close()
+            self._drain()
 
     def _drain(self) -> None:
         while not self.ws.queue.empty():
@@ -113,7 +131,9 @@ class Taken:
             text = message.get("text")
             ack = _ack_of(text.encode()) if text is not None and text.startswith(ACK.decode()) else None
             even = ack is not None and ack.offset % 2 == 0
-            self.came.append(("ack", ack) if even else (message["type"], text or message.get("bytes")))
+            self.came.append(
+                ("ack", ack) if even else (message["type"], message.get("bytes") if text is None else text)
+            )
 
 
 def framed(payload: bytes, opcode: Opcode = Opcode.TEXT, *, fin: bool = True) -> bytes:
@@ -125,9 +145,12 @@ def ack_frame(offset: int, stream: str = "s") -> bytes:
 
 
 acks = st.builds(ack_frame, st.integers(-1, 5), st.sampled_from(["s", "s", "a" * 60]))
+lengths = st.sampled_from([1, 124, 125, 126, 127, 300, 65_535, 65_536, 66_000, 66_001])
 messages = st.one_of(
     acks,
     acks,
+    lengths.map(lambda size: framed(b"x" * size)),
+    lengths.map(lambda size: b"\x81\xfe" + (size % 65_536).to_bytes(2) + bytes(4) + b"x" * (size % 65_536)),
     st.text(max_size=200).map(lambda text: framed(text.encode())),
     st.binary(max_size=200).map(lambda data: framed(data, Opcode.BINARY)),
     st.binary(max_size=125).map(lambda data: framed(data, Opcode.PING)),
@@ -136,6 +159,7 @@ messages = st.one_of(
     ),
     st.just(framed(GOOD.replace(b"}", b',"more":"\xff"}'))),
     st.just(framed(GOOD, fin=False)),
+    st.just(framed(GOOD.replace(b"7", b"2"), Opcode.BINARY)),
     st.just(framed(GOOD, Opcode.CONT)),
     st.just(b"\xc1" + framed(GOOD)[1:]),
     st.just(framed(b"\x03\xe8", Opcode.CLOSE)),
@@ -160,8 +184,10 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 @given(streams())
 @example([framed(b"42", fin=False), ack_frame(2), framed(b"x", Opcode.CONT)])
 @example([framed(GOOD)[:2], framed(GOOD)[2:]])
-@example([framed(b"\x03\xe8", Opcode.CLOSE), ack_frame(2)])
-def test_taking_acks_at_once_changes_nothing_however_the_bytes_are_cut_and_broken(
+@example([framed(b"\x03\xe8", Opcode.CLOSE), ack_frame(2), framed(b"even")])
+@example([framed(GOOD.replace(b"7", b"2"), Opcode.BINARY)])
+@example([framed(b"x" * 65_535), framed(b"x" * 65_536)])
+def test_taking_messages_at_once_changes_nothing_however_the_bytes_are_cut_and_broken(
     chunks: list[bytes],
 ) -> None:
     at_once, plainly = Taken(direct=True), Taken(direct=False)
@@ -172,16 +198,26 @@ def test_taking_acks_at_once_changes_nothing_however_the_bytes_are_cut_and_broke
     assert at_once.wires.closed == plainly.wires.closed
 
 
-def test_an_ack_by_itself_is_taken_without_the_frames_being_read() -> None:
+def test_what_comes_by_itself_is_taken_without_the_frames_being_read() -> None:
     socket = Taken(direct=True)
     socket.give([framed(b"40")])
     setattr(socket.ws.conn, "receive_data", _not_wanted)  # noqa: B010 - a method, to be seen that it isn't called
     socket.give([ack_frame(n) for n in (2, 4, 6)])
+    socket.give([framed(b"x" * size) for size in (2, 126, 65_534)])
     assert [ack.offset for kind, ack in socket.came if kind == "ack"] == [2, 4, 6]
+    assert [len(text) for kind, text in socket.came if kind == "websocket.receive"] == [2, 2, 126, 65_534]
 
 
 def _not_wanted(_: bytes | bytearray) -> None:
-    raise AssertionError("an ack went the long way")
+    raise AssertionError("a message went the long way")
+
+
+def test_behind_a_message_that_waits_none_is_taken() -> None:
+    socket = Taken(direct=True)
+    socket.ws.data_received(framed(b"odd") + framed(b"even"))
+    socket.ws.data_received(framed(b"even"))
+    assert socket.came == []
+    assert socket.ws.queue.qsize() == 3
 
 
 fields = st.fixed_dictionaries(
@@ -223,14 +259,13 @@ def _possible(ack: Ack) -> bool:
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=120).map(lambda rest: framed(ACK + rest)))
-def test_no_bytes_make_the_reader_of_acks_fail(data: bytes) -> None:
-    assert isinstance(ack_in(data), Ack | None)
+def test_no_bytes_make_the_reader_of_frames_fail(data: bytes) -> None:
+    assert isinstance(text_in(data), bytes | None)
 
 
-def test_an_ack_of_a_long_name_goes_the_long_way_and_arrives() -> None:
+def test_an_ack_of_a_long_name_arrives() -> None:
     ack = {"stream": "x" * 120, "lane": "critical", "epoch": "e1", "offset": 2}
     data = framed(b"42" + json.dumps(["ack", ack], separators=(",", ":")).encode())
-    assert ack_in(data) is None
     socket = Taken(direct=True)
     socket.give([data])
     assert socket.came == [("ack", Ack("x" * 120, Lane.CRITICAL, "e1", 2))]

@@ -16,8 +16,8 @@ from steadcast.incoming import read_message
 
 UNREADABLE: Final = "steadcast.unreadable"
 
-_PUBLISH: Final = re.compile(r'2(\d{0,15})(?=\["publish",)', re.ASCII)
-"""How a publish on the default namespace begins: the packet's type and the id of its acknowledgement."""
+_EVENT: Final = re.compile(r'2(\d{0,15})(?=\[("publish",)?)', re.ASCII)
+"""How an event on the default namespace begins: the packet's type and the id of its acknowledgement."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -44,6 +44,19 @@ def encoded(value: object) -> msgspec.Raw:
     return msgspec.Raw(_encoder.encode(value))
 
 
+def read_event(message: str) -> tuple[Any, int | None] | None:
+    """Read an event on the default namespace: its data, and the id of its acknowledgement.
+
+    A publish that is plainly right is read in one go (`steadcast.incoming`). None for every other packet.
+    """
+    begins = _EVENT.match(message)
+    if begins is None:
+        return None
+    body = message[begins.end() :]
+    data = (read_message(body) if begins[2] else None) or loads(body)
+    return data, int(begins[1]) if begins[1] else None
+
+
 class _Json:
     dumps = staticmethod(dumps)
     loads = staticmethod(loads)
@@ -59,11 +72,10 @@ class JsonPacket(packet.Packet):  # type: ignore[misc]
     json = _Json
 
     def decode(self, encoded_packet: str) -> int:
-        """Decode a packet, a publish that is plainly right in one go (`steadcast.incoming`)."""
-        begins = _PUBLISH.match(encoded_packet)
-        if begins and (data := read_message(encoded_packet[begins.end() :])):
-            self.packet_type, self.namespace, self.data = packet.EVENT, None, data
-            self.id = int(begins[1]) if begins[1] else None
-            return 0
-        attachments: int = super().decode(encoded_packet)
-        return attachments
+        """Decode a packet; nearly all are what `read_event` reads."""
+        event = read_event(encoded_packet)
+        if event is None:
+            attachments: int = super().decode(encoded_packet)
+            return attachments
+        self.packet_type, self.namespace, (self.data, self.id) = packet.EVENT, None, event
+        return 0

@@ -15,6 +15,7 @@ import binascii
 import re
 import time
 from collections import Counter
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 import engineio
@@ -28,6 +29,7 @@ from steadcast.socketio.queues import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
     from steadcast.socketio.websocket import DirectWebSocket
 
@@ -39,6 +41,9 @@ QUEUE_LIMIT: Final = 10_000
 """Packets that wait for one client; one that doesn't take them is disconnected, and they are counted."""
 KEPT_CLOSED: Final = 30.0
 """Seconds for which the session of a client that is gone is still known, as one that is closed."""
+
+MESSAGE: Final = b"4"
+"""How a message's packet begins in a text."""
 
 _TRANSPORT = re.compile(rb"(?:^|&)transport=[^&]")
 
@@ -72,6 +77,8 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[Any] | None = None  # who reads the WebSocket, while it is read
         self._carrier: DirectWebSocket | None = None
+        self._context: Context | None = None
+        self._waiting = False
         self._writing = False
         self._polled = False
         self._given_up = False
@@ -248,7 +255,9 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self.upgrading = False
         writing = asyncio.ensure_future(self._write(ws))
         self._reading = asyncio.current_task()
-        self._carrier = CARRIER.get()
+        self._carrier, self._context = CARRIER.get(), copy_context()
+        if self._carrier is not None:
+            self._carrier.listen(self._hear)
         try:
             await self._read(ws)
         except asyncio.CancelledError:
@@ -256,6 +265,8 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
                 raise
             self._reading.uncancel()
         finally:
+            if self._carrier is not None:
+                self._carrier.listen(None)
             self._reading = self._carrier = None
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
             self.queue.put_nowait(None)
@@ -292,12 +303,26 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         """Take what comes until the connection or the session ends."""
         try:
             while not self.closed:
+                self._waiting = True
                 data = await ws.wait()
+                self._waiting = False
                 await self._take(packet.Packet(encoded_packet=data))
         except OSError:
             return  # how the library's driver says that the connection has ended; its end is told and counted
         except (*_UNREADABLE, exceptions.UnknownPacketError):
             self.server.counts["protocol_errors"] += 1
+
+    def _hear(self, text: bytes) -> bool:
+        """Take a message at once where `_read` waits for one; False leaves it to `_read`."""
+        if not self._waiting or self.closed or len(text) > self.server.max_http_buffer_size:
+            return False
+        if not text.startswith(MESSAGE):
+            return False
+        try:
+            message = text[len(MESSAGE) :].decode()
+        except UnicodeDecodeError:
+            return False  # nothing is decided by this: the WebSocket ends with it
+        return self.server.hear(self.sid, message, self._context)
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
@@ -309,6 +334,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         self._async: dict[str, Any] = {**self._async, "translate_request": translate_request}
         self.counts: Counter[str] = Counter()
         self.on_too_large: Callable[[str, str | bytes], Awaitable[None]] = _ignore
+        self.hear: Callable[[str, str, Context | None], bool] = _leave
+        """Is offered a client's message before the handler of `message`; tells whether it took it."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -325,9 +352,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Make the packet of a message."""
         return packet.Packet(packet.MESSAGE, data)
 
-    def spawn(self, coroutine: Any) -> None:
-        """Run something beside, and keep it until it is done."""
-        task = asyncio.ensure_future(coroutine)
+    def spawn(self, coroutine: Any, context: Context | None = None) -> None:
+        """Run something beside, by default in a copy of the context, and keep it until it is done."""
+        task = asyncio.get_running_loop().create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -382,3 +409,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
 async def _ignore(_sid: str, _prefix: str | bytes) -> None:
     return
+
+
+def _leave(_sid: str, _message: str, _context: Context | None) -> bool:
+    return False

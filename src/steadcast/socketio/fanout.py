@@ -71,18 +71,18 @@ class FanoutCounts(msgspec.Struct):
 
 def text_frame(frame: Frame) -> bytes:
     """Make the WebSocket frame of a batch: Engine.IO's message, Socket.IO's event, the JSON as it is."""
-    return _framed(TEXT, b'42["batch",%b]' % frame.payload)
+    return framed(TEXT, b'42["batch",%b]' % frame.payload)
 
 
 def deflated_frame(frame: Frame) -> bytes:
     """Make the same, compressed by itself: no context is taken over, so every client can read it."""
     compress = zlib.compressobj(wbits=-WINDOW_BITS, memLevel=MEMORY_LEVEL)
     body = compress.compress(b'42["batch",%b]' % frame.payload) + compress.flush(zlib.Z_SYNC_FLUSH)
-    return _framed(COMPRESSED, body.removesuffix(SYNC_TAIL))
+    return framed(COMPRESSED, body.removesuffix(SYNC_TAIL))
 
 
-def _framed(first: int, body: bytes) -> bytes:
-    """Put the header in front: a server's frames aren't masked (RFC 6455, section 5.1)."""
+def framed(first: int, body: bytes) -> bytes:
+    """Put the header in front, whose first byte is given: a server's frames aren't masked (RFC 6455, 5.1)."""
     size = len(body)
     if size < 126:  # noqa: PLR2004 - RFC 6455's own numbers: up to 125 the length stands in the second byte
         return b"%c%c%b" % (first, size, body)

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import socketio
 from socketio import packet
 
 from steadcast.errors import TooLarge
-from steadcast.socketio.codec import UNREADABLE, JsonPacket
+from steadcast.socketio.codec import UNREADABLE, JsonPacket, read_event
 from steadcast.socketio.engineio import EngineServer
 from steadcast.socketio.rooms import Rooms
+
+if TYPE_CHECKING:
+    from contextvars import Context
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024 + 64 * 1024
 """Bytes of one message: a body of 4 MiB, and what stands around it."""
@@ -69,6 +72,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         self._unconnected: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, list[Any]] = {}
         self.eio.on_too_large = self._refuse_too_large
+        if self.async_handlers and issubclass(self.packet_class, JsonPacket):
+            self.eio.hear = self._hear
 
     def statistics(self) -> dict[str, int]:
         """Count connections, and what went wrong with them, by reason; the names are `COUNTED`."""
@@ -142,6 +147,22 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             self._held[eio_sid].append(eio_pkt)
 
     # Messages
+
+    def _hear(self, eio_sid: str, message: str, context: Context | None) -> bool:
+        """Take an event in the default namespace at once; False leaves a message to `_handle_eio_message`.
+
+        Either way its handler runs in a task, and they begin in the order in which the events came.
+        """
+        sid = self.manager.sid_from_eio_sid(eio_sid, "/")
+        if eio_sid in self._binary_packet or not self.manager.is_connected(sid, "/"):
+            return False
+        event = read_event(message)
+        if event is None:
+            return False
+        data, ack_id = event
+        handling = self._handle_event_internal(self, sid, eio_sid, _named(data), "/", ack_id)
+        self.eio.spawn(handling, context.copy() if context is not None else None)
+        return True
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         """Take a message; what breaks the protocol ends the connection, as the protocol has it."""

@@ -20,7 +20,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
-from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, TEXT, WINDOW_BITS, Reader
+from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, TEXT, WINDOW_BITS, Reader, framed
 from steadcast.socketio.queues import Flag, Queue
 from steadcast.wire import Ack
 
@@ -37,12 +37,14 @@ SEND_BUFFER: Final = 64 * 1024
 megabytes, behind which a client that stands still isn't seen."""
 ACK: Final = b'42["ack",'
 """How an `ack` begins: Engine.IO's message, Socket.IO's event, and no acknowledgement asked for."""
-HEAD: Final = 6
-"""Bytes before what a client says in a short frame: two, and the mask (RFC 6455, section 5.2)."""
+MASK: Final = 4
+"""Bytes of the mask that stands before what a client says (RFC 6455, section 5.2)."""
+SHORT: Final = 125
+"""What a frame says at most whose length stands in its second byte."""
 MASKED: Final = 0x80
-"""What its second byte is above the length."""
-LONGEST: Final = 125
-"""What a short frame says at most."""
+"""What that byte is above the length in a client's frame."""
+LONGER: Final = MASKED + 126
+"""What it is where the length, of up to 65,535 bytes, stands in the two that follow."""
 
 _decode_ack = msgspec.json.Decoder(tuple[str, Ack]).decode
 
@@ -55,13 +57,16 @@ def _ack_of(text: bytes) -> Ack | None:
         return None
 
 
-def ack_in(data: bytes) -> Ack | None:
-    """Give the ack that these bytes are, where they are one short text frame of a client and nothing else."""
-    size = len(data) - HEAD
-    if not 0 < size <= LONGEST or data[0] != TEXT or data[1] != MASKED + size:
+def text_in(data: bytes) -> bytes | None:
+    """Give what a client says, where these bytes are one whole text frame of up to 65,535 bytes."""
+    if len(data) <= 2 + MASK or data[0] != TEXT:
         return None
-    text = apply_mask(data[HEAD:], data[2:HEAD])
-    return _ack_of(text) if text.startswith(ACK) else None
+    longer = data[1] == LONGER
+    head = (4 if longer else 2) + MASK
+    told = int.from_bytes(data[2:4]) if longer else data[1] - MASKED
+    if not 0 < told == len(data) - head or (told > SHORT and not longer):
+        return None
+    return apply_mask(data[head:], data[head - MASK : head])
 
 
 class Frames(ServerProtocol):
@@ -83,6 +88,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Begin as uvicorn's does."""
         super().__init__(*args, **kwargs)
         self._reader: Reader | None = None
+        self._listener: Callable[[bytes], bool] | None = None
         self.paused = False
         self.over = False
         # What uvicorn uses of asyncio's own:
@@ -119,12 +125,19 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Write a message to this client; False where it has to wait, or has nowhere to go."""
         if self.paused or self.over or self.transport.is_closing():
             return False
+        if isinstance(message, str) and not self.deflates:
+            self.transport.write(framed(TEXT, message.encode()))
+            return True
         if isinstance(message, str):
             self.conn.send_text(message.encode())
         else:
             self.conn.send_binary(message)
         self.transport.write(b"".join(self.conn.data_to_send()))
         return True
+
+    def listen(self, listener: Callable[[bytes], bool] | None) -> None:
+        """Offer every text to `listener` before it would have to wait; it tells whether it took it."""
+        self._listener = listener
 
     def leave(self, reader: Reader) -> None:
         """Tell this reader nothing any more."""
@@ -165,22 +178,36 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self._reader.resumed()
 
     def data_received(self, data: bytes) -> None:
-        """Take what comes in; an `ack` that comes by itself, as they do, needs no more than this."""
+        """Take what comes in: a text that comes by itself, as nearly all do, without the library's parser.
+
+        Several at once, and compressed ones, are taken behind it, in `send_receive_event_to_app`.
+        """
         if self.conn.between:
-            ack = ack_in(data) if self._reader is not None else None
-            if ack is not None and self._reader is not None and self._reader.acked(ack):
+            text = text_in(data) if len(data) <= self.config.ws_max_size else None
+            if text is not None and self._take(text):
                 return
             self.conn.between = False
         super().data_received(data)
 
     def send_receive_event_to_app(self) -> None:
-        """Hand an `ack` to the reader at once: many come, and they ask for no answer."""
-        if self._reader is not None and len(self.frames) == 1 and self.frames[0].startswith(ACK):
-            ack = _ack_of(self.frames[0])
+        """Hand over a message: to who takes it at once, or else to the application's queue."""
+        if self.curr_msg_data_type == "text" and len(self.frames) == 1 and self._take(self.frames[0]):
+            self.frames = []
+        else:
+            super().send_receive_event_to_app()
+
+    def _take(self, text: bytes) -> bool:
+        """Have a text taken at once, where somebody does.
+
+        An ack asks for no answer, and may overtake what waits; everything else keeps its turn.
+        """
+        if self.over:
+            return False
+        if self._reader is not None and text.startswith(ACK):
+            ack = _ack_of(text)
             if ack is not None and self._reader.acked(ack):
-                self.frames = []
-                return
-        super().send_receive_event_to_app()
+                return True
+        return self._listener is not None and self.queue.empty() and self._listener(text)
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send what the application sends; behind its close nothing is written."""
