@@ -18,7 +18,9 @@ from steadcast.event import Batch, Entry, Event, Lane
 from steadcast.testing import FaultyEngine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from steadcast.event import Receipt
 
 NOW = "2026-02-01T00:00:00Z"
 
@@ -121,6 +123,24 @@ async def test_a_log_that_is_away_delays_announcements_and_loses_none(engine: Fa
         engine.heal()
         await until(lambda: announcements.counts["announced"] == 2)
     assert await names(engine) == ["a", "b"]
+
+
+async def test_a_defect_of_one_round_ends_no_later_one(engine: FaultyEngine) -> None:
+    async with announcing(engine) as announcements:
+        append, failures = announcements.append, iter([RuntimeError("a defect")])
+
+        async def broken(stream: str, events: Sequence[Event]) -> list[Receipt]:
+            for failure in failures:
+                raise failure
+            return await append(stream, events)
+
+        announcements.append = broken
+        await engine.append("a", [event("1")])
+        await until(lambda: announcements.counts["announced"] == 1)
+        await engine.append("b", [event("1")])
+        await until(lambda: announcements.counts["announced"] == 2)
+        assert announcements.counts["failed"] == 1
+        assert await names(engine) == ["a", "b"]
 
 
 async def test_names_that_found_no_room_are_looked_up_and_counted(

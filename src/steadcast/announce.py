@@ -98,8 +98,17 @@ class Announcements:
             except SteadcastError as error:
                 self.counts["failed"] += 1
                 log.warning("new streams could not be announced for now", code=error.code)
-                self._wake.set()
-                await asyncio.sleep(self._retry)
+                await self._try_again()
+            except Exception:
+                # A defect in one round must not end the work for ever.
+                self.counts["failed"] += 1
+                log.exception("announcing new streams failed")
+                await self._try_again()
+
+    async def _try_again(self) -> None:
+        self._incomplete = True
+        self._wake.set()
+        await asyncio.sleep(self._retry)
 
     async def _announce_waiting(self) -> None:
         while self._waiting:

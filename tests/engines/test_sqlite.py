@@ -430,6 +430,20 @@ async def test_a_page_with_a_hole_is_told_not_served(path: Path, opened: Open) -
     assert len((await engine.read("s", NORMAL, 0)).events) == 10
 
 
+async def test_a_page_with_a_damaged_event_is_told_not_served(path: Path, opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", events(range(3)))
+    other = apsw.Connection(str(path))
+    [(key, whole)] = other.execute("SELECT key, event FROM events WHERE event ->> 'id' = '1'").fetchall()
+    other.execute("UPDATE events SET event = '{' WHERE key = ?", (key,))
+    with pytest.raises(EngineRefused, match=r"behind offset 0 of s \(normal\)") as caught:
+        await engine.read("s", NORMAL, 0)
+    assert caught.value.code == "engine_invalid"
+    other.execute("UPDATE events SET event = ? WHERE key = ?", (whole, key))
+    other.close()
+    assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2"]
+
+
 async def test_reads_that_wait_are_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = opened()
     await engine.append("s", [event(1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import apsw
@@ -82,3 +83,20 @@ async def test_what_is_no_log_is_refused_and_nothing_is_touched(tmp_path: Path) 
     with pytest.raises(EngineRefused):
         restore(backup, log, aside=tmp_path / "aside.db")
     assert await head(log) == (old, 2)
+
+
+async def test_a_plain_copy_with_the_write_ahead_log_beside_it_is_restored_with_all_that_was_acked(
+    tmp_path: Path,
+) -> None:
+    log, backup, target = (tmp_path / name for name in ("log.db", "backup.db", "target.db"))
+    engine = SqliteEngine(log)
+    await engine.append("s", [event(n) for n in range(3)])
+    for end in ("", "-wal"):
+        shutil.copyfile(f"{log}{end}", f"{backup}{end}")
+    await engine.aclose()
+    epoch = restore(backup, target)
+    assert await head(target) == (epoch, 3)
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith("backup")) == [
+        "backup.db",
+        "backup.db-wal",
+    ], "the backup is left as it was"

@@ -93,3 +93,21 @@ async def test_who_leaves_while_waiting_is_counted_and_takes_nobodys_turn() -> N
     assert gone.cancelled()
     assert admission.counts["left"] == 1
     assert add_up(admission)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["as its turn comes", "as its patience ends"])
+async def test_who_leaves_in_the_very_step_in_which_it_is_called_stops_nobody_behind_it(late: bool) -> None:
+    admission = Admission(at_once=1)
+    await admission.enter()
+    gone, stays = asyncio.create_task(admission.enter()), asyncio.create_task(admission.enter())
+    await step()
+    gone.cancel()
+    # As a timer would in the same round of the loop, before `gone` had a chance to say that it left:
+    if late:
+        admission._give_up(next(iter(admission._waiting)))
+    else:
+        admission._begin_turn()
+    await asyncio.wait_for(stays, 30)
+    assert gone.cancelled()
+    assert (admission.counts["left"], admission.counts["overdue"]) == (1, 0)
+    assert add_up(admission)

@@ -52,6 +52,8 @@ CATCH_UP_LIMIT: Final = 2.0
 RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 2.0
 
+_FORESEEN: Final = (apsw.Error, nats.errors.Error, OSError, ValueError)
+"""What a connection, or a record of somebody else's, may raise."""
 CANCEL_AGAIN: Final = 0.2
 """Seconds until a task that goes on all the same is cancelled anew."""
 
@@ -196,10 +198,13 @@ class Log:
                 await self._serve(server)
             except SteadcastError as error:
                 self._fail(error, server)
-            except (apsw.Error, nats.errors.Error, OSError, ValueError) as error:
+            except Exception as error:
+                # A defect too: without this task nothing would be served any more.
                 # The index may have taken half of something.
                 self._drop_index()
                 self._fail(away(f"{type(error).__name__}: {error}"), server)
+                if not isinstance(error, _FORESEEN):
+                    log.exception("following the log failed by a defect")
             finally:
                 self._ready.clear()
                 self._link = None

@@ -120,7 +120,10 @@ def read_page(
         start = max(trimmed, head + after) if after < 0 else after
         check_position(start, head, trimmed, epoch)
         base = number << OFFSET_BITS
-        found = _stretch(conn, base, start, min(limit, head - start)) if start < head else []
+        try:
+            found = _stretch(conn, base, start, min(limit, head - start)) if start < head else []
+        except msgspec.DecodeError as error:
+            raise invalid(path, f"an event behind offset {start} of {stream} ({lane}): {error}") from error
         times: Sequence[int | None] = _times(conn, base + start, len(found)) if kept else [None] * len(found)
     if start < head and not found:
         raise invalid(path, f"the events behind offset {start} of {stream} ({lane}) are missing")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from steadcast.engines.sqlite_schema import ServerLock, mint_epoch
 from steadcast.errors import InvalidRequest
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BESIDE = ("", "-wal", "-shm")
-"""A log's files: the database, and what SQLite keeps beside it."""
+"""A log's files: the database, and what SQLite keeps beside it …"""
+COPIED: Final = 2
+"""… of which the last, its shared memory, is made anew from the others."""
 
 
 def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
     """Put a copy of `backup` in the place of `target`, and return its new epoch.
 
-    The backup is checked and given its epoch before anything else is touched. A log that stands at `target`
+    The backup is one file, or a plain copy of the log's files: what is in a write-ahead log beside it counts.
+    It is checked and given its epoch before anything else is touched. A log that stands at `target`
     is moved to `aside`. Raises `InvalidRequest` where there is one and `aside` is None, `EngineUnavailable`
     (`engine_locked`) while a server has it, `EngineRefused` where the backup is no log, OSError where the
     disk refuses.
@@ -29,7 +32,9 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
     lock = ServerLock(target)
     lock.take()
     try:
-        shutil.copyfile(backup, fresh)
+        for source, copy in list(zip(_files(backup), _files(fresh), strict=True))[:COPIED]:
+            if source == backup or source.exists():
+                shutil.copyfile(source, copy)
         epoch = mint_epoch(fresh)
         if aside is not None:
             _move(target, aside)

@@ -49,15 +49,19 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link:
-    """A connection's side of the hub: how it is written to, whether it takes anything, what it follows."""
+    """A connection's side of the hub: how it is written to, whether it takes anything, what it follows.
 
-    __slots__ = ("paused", "route", "sessions")
+    `asking` has each stream's last subscribe that isn't answered yet.
+    """
+
+    __slots__ = ("asking", "paused", "route", "sessions")
 
     def __init__(self, route: Route) -> None:
         """Begin without a session."""
         self.route = route
         self.paused = False
         self.sessions: dict[str, Session] = {}
+        self.asking: dict[str, object] = {}  # bounded by the requests that a connection may have under way
 
 
 class Hub:
@@ -163,10 +167,15 @@ class Hub:
     async def subscribe(self, conn: Connection, request: Subscribe) -> tuple[dict[Lane, LaneAnswer], Session]:
         """Answer a `subscribe` and make its session, which replaces the stream's old one.
 
-        The session gets nothing before `begin`, so that the answer can go out first.
+        The session gets nothing before `begin`, so that the answer can go out first. Where the connection
+        has asked anew meanwhile, or unsubscribed, that counts: this session is over before it begins.
         Raises `EngineUnavailable` where the engine can't tell, `Unavailable` where the connection is gone.
         """
         stream = request.stream
+        link = self._links.get(conn)
+        if link is None:
+            raise Unavailable("the connection is gone")
+        asked = link.asking[stream] = object()
         groups = self._groups.hold(stream)
         try:
             description = await self._describe(request)
@@ -176,11 +185,15 @@ class Hub:
             }
             if conn not in self._links:
                 raise Unavailable("the connection is gone")
+            if link.asking.get(stream) is not asked:
+                return answers, self._overtaken(stream, answers)
             self.unsubscribe(conn, stream)
             for group in groups:
                 raise_idle(group, description)
-            return answers, self._session(conn, stream, answers)
+            return answers, self._session(link, stream, answers)
         finally:
+            if link.asking.get(stream) is asked:
+                del link.asking[stream]
             self._groups.release(stream)
 
     def begin(self, session: Session) -> None:
@@ -190,8 +203,12 @@ class Hub:
             self._replay.pump(flow)
 
     def unsubscribe(self, conn: Connection, stream: str) -> bool:
-        """End a session; tells whether there was one."""
-        session = self.sessions(conn).pop(stream, None)
+        """End a session, and a subscribe that isn't answered yet; tells whether there was a session."""
+        link = self._links.get(conn)
+        if link is None:
+            return False
+        link.asking.pop(stream, None)
+        session = link.sessions.pop(stream, None)
         if session is None:
             return False
         session.close()
@@ -323,15 +340,20 @@ class Hub:
         found = page.events[0] if page.events else None
         return found.event.id if found is not None and found.offset == cursor.offset else None
 
-    def _session(self, conn: Connection, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
-        cursors = {lane: Cursor(a.cursor.epoch, a.cursor.offset) for lane, a in answers.items()}
-        link = self._links[conn]
-        session = link.sessions[stream] = Session(stream, cursors, self.window, link.route)
+    def _session(self, link: Link, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
+        session = link.sessions[stream] = Session(stream, _cursors(answers), self.window, link.route)
         if link.paused:
             session.pause()
         self._groups.hold(stream)
         for answer in answers.values():
             self.counts[f"subscribed_{answer.status}"] += 1
+        return session
+
+    def _overtaken(self, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
+        """Make the session of a subscribe that a later request of its connection has ended."""
+        self.counts["subscribes_overtaken"] += 1
+        session = Session(stream, _cursors(answers))
+        session.close()
         return session
 
     # Timers
@@ -346,6 +368,10 @@ class Hub:
             except SteadcastError as error:
                 self.counts["jobs_failed"] += 1
                 log.warning("the engine didn't answer", job=job.__name__.strip("_"), code=error.code)
+            except Exception:
+                # A defect in one round must not end the work for ever.
+                self.counts["jobs_failed"] += 1
+                log.exception("a round of work failed", job=job.__name__.strip("_"))
 
     def _sweep(self) -> None:
         """Let go of old pages, and disconnect clients whose acks are overdue."""
@@ -359,3 +385,7 @@ class Hub:
     async def _trim(self) -> None:
         went = await self.engine.trim()
         self.counts["trimmed"] += went
+
+
+def _cursors(answers: dict[Lane, LaneAnswer]) -> dict[Lane, Cursor]:
+    return {lane: Cursor(each.cursor.epoch, each.cursor.offset) for lane, each in answers.items()}

@@ -112,6 +112,9 @@ class Live:
                     self._gather(batch)
             except SteadcastError as error:
                 log.warning("following the engine failed", code=error.code)
+            except Exception:
+                self._counts["watch_failed"] += 1
+                log.exception("following the engine failed by a defect; it is followed anew")
             self._counts["watch_ended"] += 1
             await asyncio.sleep(RETRY_READ)
 

@@ -102,7 +102,7 @@ class Replay:
             except PositionLost as error:
                 self._overtaken(flows, error)
                 return
-            except SteadcastError as error:
+            except Exception as error:  # noqa: BLE001 - a defect costs who waits here a moment, nobody a reader
                 self._failed(place, flows, error)
                 return
             finally:
@@ -112,7 +112,7 @@ class Replay:
         self._counts["pages_served"] += len(flows)
         for number, flow in enumerate(flows, start=1):
             flow.reading = False
-            self._write_page(flow, page)
+            self._give(flow, page)
             if number % SHARE == 0:
                 await asyncio.sleep(0)  # those who are live come in between
         await asyncio.sleep(0)
@@ -123,16 +123,30 @@ class Replay:
             flow.skip(error.epoch, error.lost[1] if error.lost else 0)
             self._again(flow)
 
-    def _failed(self, place: Place, flows: list[Flow], error: SteadcastError) -> None:
+    def _failed(self, place: Place, flows: list[Flow], error: Exception) -> None:
         self._counts["reads_failed"] += 1
-        log.warning("reading the log failed", stream=place.stream, lane=str(place.lane), code=error.code)
-        loop = asyncio.get_running_loop()
+        code, defect = (error.code, None) if isinstance(error, SteadcastError) else ("internal", error)
+        told = {"stream": place.stream, "lane": str(place.lane), "code": code}
+        log.warning("reading the log failed", **told, exc_info=defect)
         for flow in flows:
-            loop.call_later(RETRY_READ, self._again, flow)
+            self._again_later(flow)
+
+    def _again_later(self, flow: Flow) -> None:
+        flow.reading = True
+        asyncio.get_running_loop().call_later(RETRY_READ, self._again, flow)
 
     def _again(self, flow: Flow) -> None:
         flow.reading = False
         self.pump(flow)
+
+    def _give(self, flow: Flow, page: Page) -> None:
+        try:
+            self._write_page(flow, page)
+        except Exception:
+            # A defect of one connection: the others of this page, and the pages behind it, go on.
+            self._counts["writes_failed"] += 1
+            log.exception("a page could not be written", stream=flow.session.stream, lane=str(flow.lane))
+            self._again_later(flow)
 
     def _write_page(self, flow: Flow, page: Page) -> None:
         """Write a page, cut at the group's position, and join in the same step where it ends there."""
@@ -155,5 +169,4 @@ class Replay:
     def _stand(self, flow: Flow, group: Group) -> None:
         """Wait with a flow for which the log has nothing yet."""
         if not flow.join(group):
-            flow.reading = True
-            asyncio.get_running_loop().call_later(RETRY_READ, self._again, flow)
+            self._again_later(flow)

@@ -103,13 +103,20 @@ class Admission:
         self._room = self._at_once
         while self._room and self._waiting:
             turn, since = self._waiting.popitem(last=False)
+            if self._has_left(turn):
+                continue
             self._waited = self._clock() - since
             turn.set_result(None)
             self._take_room()
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
-        if self._waiting.pop(turn, None) is not None:
+        if self._waiting.pop(turn, None) is not None and not self._has_left(turn):
             turn.set_exception(self._refused("overdue"))
+
+    def _has_left(self, turn: asyncio.Future[None]) -> bool:
+        """Tell, and count, that who waited was cancelled in this very step, and couldn't say so yet."""
+        self.counts["left"] += turn.done()
+        return turn.done()
 
     def _refused(self, reason: str) -> RateLimited:
         self.counts[reason] += 1
