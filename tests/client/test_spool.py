@@ -57,6 +57,24 @@ def test_what_is_put_is_taken_in_order_and_gone_when_delivered(spool: Spool) -> 
     assert_nothing_uncounted(spool)
 
 
+def test_what_is_half_out_is_counted_before_the_process_ends(spool: Spool) -> None:
+    """An entry is removed first and counted then; a hook whose time is over waits for that, for a moment."""
+    name = spool.put(request())
+    assert name is not None
+    slow = Path(spool.folder) / "counts" / "delivered"
+    os.mkfifo(slow)  # opening it to write waits for somebody who reads
+    leaving = threading.Thread(target=spool.delivered, args=(name,))
+    leaving.start()
+    while spool.names():
+        time.sleep(0.01)
+    spool.end(0.05)
+    assert leaving.is_alive()
+    with slow.open("rb") as counted:
+        spool.end(60)
+        assert counted.read(1) == b"."
+        leaving.join(60)
+
+
 def test_a_second_process_sees_what_the_first_one_put(spool: Spool) -> None:
     spool.put(request(b'{"a": "\xc3\xbc"}'))
     other = Spool(spool.folder)

@@ -156,6 +156,7 @@ export class Receiver {
     for (const state of this.states()) {
       this.counts.cutDropped += state.cutInbox();
       state.reset = undefined;
+      state.wasReset = false;
       state.ackDue = state.tailDue = state.tail = undefined;
     }
   }
@@ -358,14 +359,15 @@ export class Receiver {
     const { status, cursor: told, behind } = answer;
     this.behind = this.behind === null || behind === null ? null : this.behind + behind;
     state.reset = undefined;
-    if (status === "reset") {
+    if (status === "reset" && !state.isLate(answer)) {
       this.counts.cutDropped += state.cutTurn();
       state.reset = answer;
       this.finishReset(state);
       return;
     }
     if (!state.cursor) state.cursor = told;
-    else if (status === "trimmed" && told[0] === state.cursor[0]) this.skipLoss(state, answer);
+    else if (status !== "new" && status !== "resumed" && told[0] === state.cursor[0])
+      this.skipLoss(state, answer);
     state.replayUpto = answer.head[1];
   }
 
@@ -374,6 +376,7 @@ export class Receiver {
     if (!state.reset || state.turn.length > 0) return;
     const { cursor, head } = state.reset;
     state.reset = undefined;
+    state.wasReset = true;
     this.counts.resets += 1;
     this.tell({ kind: "reset", lane: state.lane });
     state.cursor = cursor;
@@ -386,9 +389,11 @@ export class Receiver {
    * Tell what is gone, then let the cursor pass it; what is in hand is done first, and isn't lost. The answer's
    * `lost` counts from the cursor that was sent, and more may have been applied since.
    */
-  private skipLoss(state: ReceivingLane, { cursor: told, maybe = false }: LaneAnswer): void {
+  private skipLoss(state: ReceivingLane, answer: LaneAnswer): void {
+    const { cursor: told, behind } = answer;
     const [first, last] = [state.reach + 1, told[1]];
     if (first > last) return;
+    const maybe = answer.maybe === true || behind === null;
     if (!maybe) this.counts.lost += last - first + 1;
     this.tell({ kind: "trimmed", lane: state.lane, lost: [first, last], maybe });
     if (state.turn.length > 0) state.turnUpto = last;

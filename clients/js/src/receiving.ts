@@ -16,6 +16,8 @@ export class ReceivingLane {
   attempt = 0;
   /** A reset that waits until nothing of the old log is in hand. */
   reset: LaneAnswer | undefined;
+  /** Whether the lane was reset on this connection. */
+  wasReset = false;
   unacked = 0;
   unackedBytes = 0;
   ackDue: number | undefined;
@@ -37,6 +39,14 @@ export class ReceivingLane {
   /** The epoch that is followed: that of a reset, as soon as it is known. */
   get epoch(): string | undefined {
     return (this.reset?.cursor ?? this.cursor)?.[0];
+  }
+
+  /**
+   * Whether a reset answers an older subscribe: this connection has led into that log already. A log isn't
+   * exchanged under an epoch while its server runs: a second reset into it is no news.
+   */
+  isLate(answer: LaneAnswer): boolean {
+    return answer.status === "reset" && this.wasReset && this.cursor?.[0] === answer.cursor[0];
   }
 
   /** The offset up to which everything is applied or in hand. */

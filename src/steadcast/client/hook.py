@@ -43,6 +43,8 @@ SEND_SECONDS = 0.3
 _MIN_SEND_SECONDS = 0.1
 _INPUT_SECONDS = 1.0
 _LIFE_SECONDS = 2.5
+_LEAVE_SECONDS = 0.1
+"""An event that the server has is on its way out of the spool: it is counted before the process ends."""
 _CHUNK = 256 * 1024
 _HEAD = 2_000
 _CUTS = (16_384, 4_096, 1_024, 256, 64)
@@ -89,7 +91,7 @@ def _run(environ: Mapping[str, str]) -> None:
     from steadcast.client.post import Connection
 
     left = max(end - time.monotonic(), _MIN_SEND_SECONDS)
-    _live_at_most(left)
+    _live_at_most(left, spool)
     _send(request, spool, Connection(address.url, token=environ.get("STEADCAST_TOKEN")), left)
 
 
@@ -125,13 +127,15 @@ def _may_end() -> None:
     signal.signal(signal.SIGTERM, _end)
 
 
-def _live_at_most(seconds: float) -> None:
+def _live_at_most(seconds: float, spool: Spool | None = None) -> None:
     # A thread, not an alarm: signal handlers of Python don't run while a name lookup or an fsync hangs.
-    start_new_thread(_end_after, (seconds,))
+    start_new_thread(_end_after, (seconds, spool))
 
 
-def _end_after(seconds: float) -> None:
+def _end_after(seconds: float, spool: Spool | None) -> None:
     time.sleep(seconds)
+    if spool is not None:
+        spool.end(_LEAVE_SECONDS)
     os._exit(0)
 
 

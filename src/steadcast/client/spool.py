@@ -95,6 +95,7 @@ class Spool:
         self._now = now
         self.watch = watch
         self._lock = allocate_lock()
+        self._leaving = allocate_lock()
         self._listing: list[str] = []
         self._bytes = 0
         self._listed_at = -_LISTING_HOLDS
@@ -204,9 +205,17 @@ class Spool:
             "redriven": self._counted("redriven"),
         }
 
+    def end(self, within: float) -> None:
+        """Let nothing leave any more, since the process ends at once: what is half out is counted before.
+
+        Waits for that at most `within` seconds: a disk may hang.
+        """
+        self._leaving.acquire(timeout=within)
+
     def after_fork(self) -> None:
         """Forget, in a child process, a lock that another thread of the parent may have held."""
         self._lock = allocate_lock()
+        self._leaving = allocate_lock()
         self._listed_at = -_LISTING_HOLDS
 
     # Writing
@@ -267,9 +276,11 @@ class Spool:
 
     def _leave(self, name: str, outcome: str) -> bool:
         self._forget(name)
-        if not _unlink(self._path("new", name)):
-            return False
-        self._told(name, outcome)
+        with self._leaving:
+            if not _unlink(self._path("new", name)):
+                return False
+            self._count_out(outcome)
+        self._watched(name, outcome)
         return True
 
     def _bury(self, name: str, outcome: str, reason: str) -> bool:
@@ -328,7 +339,13 @@ class Spool:
         self._dead_room_bytes = self.max_dead_bytes - total
 
     def _told(self, name: str, outcome: str) -> None:
+        self._count_out(outcome)
+        self._watched(name, outcome)
+
+    def _count_out(self, outcome: str) -> None:
         self._count(outcome if outcome == DELIVERED else f"dropped.{outcome}")
+
+    def _watched(self, name: str, outcome: str) -> None:
         if self.watch is not None:
             self.watch(name, outcome)
 

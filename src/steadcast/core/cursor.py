@@ -166,6 +166,7 @@ class Receiver:
             self.counts.cut_dropped += state.cut_inbox()
             # A reset that waits is told by the next answer: the old cursor is asked about again.
             state.reset = None
+            state.was_reset = False
             state.ack_due = state.tail_due = state.tail = None
         return self._drain()
 
@@ -346,14 +347,14 @@ class Receiver:
         """Take one lane's answer: `resumed` never moves the cursor, within an epoch nothing moves it back."""
         told = Cursor(answer.cursor.epoch, answer.cursor.offset)
         state.reset = None
-        if answer.status == "reset":
+        if answer.status == "reset" and not state.is_late(answer):
             self.counts.cut_dropped += state.cut_turn()
             state.reset = answer
             self._finish_reset(state)
             return
         if state.cursor is None:
             state.cursor = told
-        elif answer.status == "trimmed" and told.epoch == state.cursor.epoch:
+        elif answer.status in {"trimmed", "reset"} and told.epoch == state.cursor.epoch:
             self._skip_loss(state, told, answer)
         state.replay_upto = answer.head.offset
 
@@ -362,6 +363,7 @@ class Receiver:
         if state.reset is None or state.turn:
             return
         answer, state.reset = state.reset, None
+        state.was_reset = True
         self.counts.resets += 1
         self._effects.append(Told(kind="reset", lane=state.lane))
         state.cursor = Cursor(answer.cursor.epoch, answer.cursor.offset)
@@ -378,9 +380,10 @@ class Receiver:
         first, last = state.reach + 1, told.offset
         if first > last:
             return
-        if not answer.maybe:
+        maybe = answer.maybe or answer.behind is None
+        if not maybe:
             self.counts.lost += last - first + 1
-        self._effects.append(Told(kind="trimmed", lane=state.lane, lost=(first, last), maybe=answer.maybe))
+        self._effects.append(Told(kind="trimmed", lane=state.lane, lost=(first, last), maybe=maybe))
         if state.turn:
             state.turn_upto = told.offset
         else:

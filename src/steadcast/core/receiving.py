@@ -26,6 +26,7 @@ class ReceivingLane:
         self.turn_upto = 0
         self.attempt = 0
         self.reset: LaneAnswer | None = None
+        self.was_reset = False  # on this connection
         self.unacked = 0
         self.unacked_bytes = 0
         self.ack_due: float | None = None
@@ -58,6 +59,14 @@ class ReceivingLane:
     def pending(self) -> int:
         """How many events wait or are being handled."""
         return len(self.turn) + self.inbox_events
+
+    def is_late(self, answer: LaneAnswer) -> bool:
+        """Tell whether a reset answers an older subscribe: this connection has led into that log already.
+
+        A log isn't exchanged under an epoch while its server runs: a second reset into it is no news.
+        """
+        led = self.was_reset and self.cursor is not None and self.cursor.epoch == answer.cursor.epoch
+        return answer.status == "reset" and led
 
     def full_for(self, batch: Batch) -> bool:
         """Tell whether a batch finds the inbox full; a batch without events takes a place like any other."""
