@@ -8,7 +8,7 @@ import pytest
 
 from steadcast.core.scopes import Grant, Identity, Scope
 from steadcast.errors import NotAllowed, SteadcastError
-from steadcast.gate import Gate
+from steadcast.gate import SHORTEST, Gate
 
 
 class Wall:
@@ -42,6 +42,23 @@ async def test_a_wall_clock_that_was_set_back_is_looked_at_again() -> None:
     assert told.empty(), "the wall clock stands still: the token has not expired"
     wall.now = 1_000.03
     await asyncio.wait_for(told.get(), 30)
+
+
+async def test_a_rest_that_rounding_loses_is_no_circle() -> None:
+    looks = 0
+
+    def wall() -> float:
+        nonlocal looks
+        looks += 1
+        return 1_000.0
+
+    gate = Gate(Identity(expires=1_000.0 + 1e-12), wall=wall)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    gate.watch(lambda _: None)
+    await asyncio.sleep(0.05)
+    gate.close()
+    assert looks <= 10 + 3 * (loop.time() - began) / SHORTEST
 
 
 async def test_one_that_is_too_late_ends_at_once() -> None:

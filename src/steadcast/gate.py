@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 600.0
 """Seconds after which a timer looks at the wall clock again: it may have been set meanwhile."""
+SHORTEST: Final = 0.001
+"""Seconds until it looks, at the least: less may be lost in the sum with the loop's time, and be no wait."""
 
 
 class Gate:
@@ -59,7 +61,7 @@ class Gate:
             self.close()
             end(why)
         elif self.identity.expires is not None:
-            left = min(self.identity.expires - self._wall(), LONGEST)
+            left = max(min(self.identity.expires - self._wall(), LONGEST), SHORTEST)
             self._wait(asyncio.get_running_loop().call_later(left, self.look))
 
     def close(self) -> None:
