@@ -6,6 +6,7 @@
  */
 
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import { SteadcastError } from "./errors.js";
 import type { Emission } from "./outbox.js";
 import { type Cursors, parseCursors } from "./wire.js";
 
@@ -123,6 +124,30 @@ async function claim(place: KeepingPlace, key: string, wait: number): Promise<Sl
   const release = await hold(place, `steadcast:${name}`, wait);
   place.session.setItem(entry, name);
   return { name, release: release ?? (() => undefined) };
+}
+
+/** What a client keeps over a reload of its tab, in a place of its own or the browser's. */
+export class Keeping {
+  constructor(
+    private readonly own: KeepingPlace | undefined,
+    private readonly uuid: () => string,
+  ) {}
+
+  /** Rejects where nothing can be kept, or the browser refuses. */
+  async cursors(key: string): Promise<CursorStore> {
+    return keepCursors(this.place(), key);
+  }
+
+  /** Rejects as `cursors` does. */
+  async queue(name: boolean | string): Promise<QueueStore> {
+    return keepQueue(this.place(), name === true ? "default" : String(name));
+  }
+
+  private place(): KeepingPlace {
+    const place = this.own ?? browserPlace(this.uuid);
+    if (!place) throw new SteadcastError("nothing can be kept here", "not_kept");
+    return place;
+  }
 }
 
 /** Keep the cursors of a stream over a reload of this tab. Rejects where the browser refuses. */

@@ -1,5 +1,6 @@
 /** `SocketClient`: one connection to a Steadcast or plain Socket.IO server, kept up, with what goes over it. */
 
+import { Alarm } from "./alarm.js";
 import { Backoff } from "./backoff.js";
 import { Connection, type ConnectionEffect } from "./connection.js";
 import { Emissions, type EmitOptions } from "./emissions.js";
@@ -15,7 +16,7 @@ import {
   outboxOptions,
   type SocketClientOptions,
 } from "./options.js";
-import { browserPlace, type CursorStore, keepCursors, keepQueue } from "./persist.js";
+import { type CursorStore, Keeping } from "./persist.js";
 import { PLATFORM, type Platform } from "./platform.js";
 import { Retired } from "./retired.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
@@ -37,8 +38,6 @@ import { WireSocket } from "./wire_socket.js";
 
 /** A server that speaks the protocol says welcome at once; the queue waits for it so long, for the ids' sake. */
 const WELCOME_WAIT = 1_000;
-/** The longest delay that every timer takes. */
-const LONGEST_TIMER = 2 ** 31 - 1;
 
 export class SocketClient {
   /** Retries after the failed first try. */
@@ -55,6 +54,7 @@ export class SocketClient {
   private readonly listeners: Listeners;
   private readonly observed: Observed<ClientSnapshot>;
   private readonly subscriptions = new Map<string, Subscription>();
+  private readonly keeping: Keeping;
   private readonly retired = new Retired();
   private readonly hearer: Hearer = {
     welcome: (welcome) => this.welcome(welcome),
@@ -72,7 +72,7 @@ export class SocketClient {
   private malformed = 0;
   private queueReady: boolean;
   private ended = false;
-  private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly alarm: Alarm;
 
   /** @param url the server; default the page's own */
   constructor(
@@ -84,6 +84,8 @@ export class SocketClient {
     this.retryDelays = options.retryDelays ?? [1_000, 2_000, 4_000];
     this.id = options.clientId ?? this.platform.uuid();
     const { reconnectDelay: base = 1_000, reconnectDelayMax: cap = 15_000 } = options;
+    this.alarm = new Alarm(this.platform, () => this.tick());
+    this.keeping = new Keeping(options.place, this.platform.uuid);
     this.connection = new Connection({ backoff: new Backoff({ base, cap }) });
     this.health = new Health(healthOptions(options));
     this.listeners = new Listeners(this.platform.report);
@@ -350,7 +352,6 @@ export class SocketClient {
   // Time
 
   private tick(): void {
-    this.timer = undefined;
     const now = this.now();
     if (this.health.handleTimeout(now)) this.cycle(true);
     this.obey(this.connection.handleTimeout(now, this.platform.random()));
@@ -365,20 +366,14 @@ export class SocketClient {
   }
 
   private arm(): void {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    if (this.ended) return;
-    const times = [
+    const deadlines = [
       this.connection.nextDeadline(),
       this.health.nextDeadline(),
       this.emissions.outbox.nextDeadline(),
       this.welcomeDue,
       ...[...this.subscriptions.values()].map((each) => each.nextDeadline()),
-    ].filter((time) => time !== undefined);
-    if (times.length === 0) return;
-    const delay = Math.max(0, Math.min(...times) - this.now());
-    // Rounded up: a timer that fires a fraction early would find nothing due and spin.
-    this.timer = setTimeout(() => this.tick(), Math.min(Math.ceil(delay), LONGEST_TIMER));
+    ];
+    this.alarm.set(this.ended ? [] : deadlines);
   }
 
   // The frame
@@ -429,10 +424,8 @@ export class SocketClient {
   }
 
   private async keepQueue(name: boolean | string): Promise<void> {
-    const place = this.options.place ?? browserPlace(this.platform.uuid);
     try {
-      if (!place) throw new SteadcastError("nothing can be kept here", "not_kept");
-      await this.emissions.keepIn(await keepQueue(place, name === true ? "default" : String(name)));
+      await this.emissions.keepIn(await this.keeping.queue(name));
     } catch {
       // Counted, and told by the metrics: the queue works, but it doesn't outlive a reload.
       this.emissions.keepFailures += 1;
@@ -444,9 +437,7 @@ export class SocketClient {
   private store(stream: string, { persist }: SubscribeOptions): Promise<CursorStore> | undefined {
     if (!persist) return undefined;
     if (typeof persist === "object") return Promise.resolve(persist);
-    const place = this.options.place ?? browserPlace(this.platform.uuid);
-    if (!place) return Promise.reject(new SteadcastError("nothing can be kept here", "not_kept"));
-    return keepCursors(place, persist === true ? stream : `${persist}:${stream}`);
+    return this.keeping.cursors(persist === true ? stream : `${persist}:${stream}`);
   }
 
   private wireOptions(url: string | undefined) {
@@ -466,11 +457,8 @@ export class SocketClient {
   }
 
   private host() {
-    const away = () => this.away();
     return {
-      get away() {
-        return away();
-      },
+      away: () => this.away(),
       now: () => this.now(),
       random: () => this.platform.random(),
       report: (error: unknown) => this.platform.report(error),

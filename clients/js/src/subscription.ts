@@ -62,7 +62,7 @@ export interface SubscriptionSnapshot {
 
 export interface SubscriptionHost {
   /** How the connection is, where it isn't there. */
-  readonly away: "offline" | "stale" | undefined;
+  away(): "offline" | "stale" | undefined;
   now(): number;
   random(): number;
   report(error: unknown): void;
@@ -166,7 +166,7 @@ export class Subscription {
     }
     this.started = true;
     if (this.receiver.link === "closed") void this.keeper?.release();
-    else if (!this.host.away) this.connected(this.host.now());
+    else if (!this.host.away()) this.connected(this.host.now());
   }
 
   private notKept(error: unknown): void {
@@ -310,7 +310,7 @@ export class Subscription {
   private state(): SubscriptionState {
     const { link } = this.receiver;
     if (link === "closed" || link === "refused") return link;
-    return this.host.away ?? (this.receiver.replaying ? "replaying" : "live");
+    return this.host.away() ?? (this.receiver.replaying ? "replaying" : "live");
   }
 }
 
