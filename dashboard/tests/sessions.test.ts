@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { SeenEvent } from "../src/lib/contract.js";
 import { Sessions } from "../src/lib/sessions.js";
-import { secondsOf, stateOf, treeOf } from "../src/lib/sessions_state.js";
+import { asking, endOf, ordered, secondsOf, stateOf, treeOf } from "../src/lib/sessions_state.js";
 import { one } from "./events.js";
 
 const START = Date.UTC(2026, 0, 1);
@@ -309,6 +309,59 @@ describe("what comes in", () => {
     ]);
     expect(sessions.list().map(({ id }) => id)).toEqual(["s3", "s2"]);
     expect(sessions.evicted).toBe(1);
+  });
+});
+
+describe("the list of sessions", () => {
+  const of = (id: string, second: number, name: string, more: object = {}) =>
+    hook(second, name, { session_id: id, ...more });
+  const begun = (id: string, second: number) => [
+    of(id, second, "SessionStart"),
+    of(id, second + 1, "UserPromptSubmit", { prompt: id }),
+  ];
+  const several = reduced(
+    ...begun("old", 0),
+    ...begun("new", 10),
+    ...begun("asks", 2),
+    of("asks", 20, "PermissionRequest", { tool_name: "Bash" }),
+    ...begun("over", 4),
+    of("over", 40, "Stop"),
+    ...begun("gone", 5),
+    of("gone", 30, "SessionEnd"),
+  );
+  const ids = (list: readonly { id: string }[]) => list.map(({ id }) => id);
+
+  it("begins with who waits for a person, then who works, then the rest", () => {
+    expect(ids(ordered(several.list(), at(50)))).toEqual(["asks", "new", "old", "over", "gone"]);
+  });
+
+  it("moves nobody who goes on working", () => {
+    const before = ids(ordered(several.list(), at(50)));
+    several.apply([of("old", 51, "PreToolUse", { tool_name: "Bash" })]);
+    expect(ids(several.list())[0]).toBe("old");
+    expect(ids(ordered(several.list(), at(52)))).toEqual(before);
+  });
+
+  it("knows who asks, but not of what was asked before everything was heard", () => {
+    expect(ids(asking(several.list(), at(20)))).toEqual(["asks"]);
+    expect(asking(several.list(), at(21))).toEqual([]);
+    expect(asking(several.list(), Number.POSITIVE_INFINITY)).toEqual([]);
+  });
+});
+
+describe("an agent's time", () => {
+  it("goes on while a call of its own is open, and ends with its session else", () => {
+    const open = only(hook(0, "SessionStart"), tool(3, "PreToolUse", "t1"));
+    const closed = only(
+      hook(0, "SessionStart"),
+      tool(3, "PreToolUse", "t1"),
+      tool(9, "PostToolUse", "t1"),
+    );
+    const end = (session: typeof open) => {
+      const [node] = treeOf(session);
+      return node && endOf(session, node.agent, at(60));
+    };
+    expect([end(open), end(closed)]).toEqual([at(60), at(9)]);
   });
 });
 

@@ -1,7 +1,7 @@
 /** Agents as swimlanes over time: what stands where, for a width in pixels. Pure. */
 
 import type { Call, Mark, Session } from "./sessions.js";
-import { type TreeNode, treeOf } from "./sessions_state.js";
+import { endOf, type TreeNode, treeOf } from "./sessions_state.js";
 
 /** Milliseconds of Unix time. */
 export interface Range {
@@ -56,10 +56,7 @@ export function lanesOf(session: Session, range: Range, width: number, now: numb
   return treeOf(session).map((node) => {
     const { agent } = node;
     const calls = session.calls.filter((call) => call.agent === agent.id);
-    const end =
-      agent.end ?? (agent.parent === null ? session.last : Math.max(agent.last, agent.start));
-    const running = calls.some((call) => call.end === null);
-    const [x, right] = within(scale(agent.start), scale(running ? now : end), width);
+    const [x, right] = within(scale(agent.start), scale(endOf(session, agent, now)), width);
     const { boxes, rows } = boxesOf(calls, range, scale, width, now);
     const marks = session.marks
       .filter((mark) => mark.agent === agent.id && mark.at >= range.from && mark.at <= range.to)

@@ -21,6 +21,37 @@ export function secondsOf(session: Session, now: number, state: SessionState): n
   return Math.max(0, (open ? Math.max(now, session.last) : session.last) - session.start) / 1_000;
 }
 
+/**
+ * The sessions as a list: who waits for a person, who works, then the rest; of each the latest first.
+ *
+ * What a session does at work doesn't move it: a line that somebody is about to click on stays where it is.
+ */
+export function ordered(sessions: readonly Session[], now: number): Session[] {
+  const placed = sessions.map((session) => ({ session, place: placeOf(session, now) }));
+  placed.sort(({ place: [rank, at] }, { place: [other, then] }) => rank - other || then - at);
+  return placed.map(({ session }) => session);
+}
+
+function placeOf(session: Session, now: number): readonly [rank: number, at: number] {
+  const state = stateOf(session, now);
+  if (state === "waiting") return [0, session.waiting?.since ?? 0];
+  return state === "working" ? [1, session.start] : [2, session.last];
+}
+
+/** Those that wait for a person since `from` or later, the latest first; in milliseconds of Unix time. */
+export function asking(sessions: readonly Session[], from: number): Session[] {
+  const since = ({ waiting }: Session) => waiting?.since ?? Number.NEGATIVE_INFINITY;
+  const waiting = sessions.filter((each) => each.phase !== "ended" && since(each) >= from);
+  return waiting.sort((a, b) => since(b) - since(a));
+}
+
+/** Until when an agent was at work: `now` while a call of its own is open. */
+export function endOf(session: Session, agent: Agent, now: number): number {
+  const running = session.calls.some((call) => call.agent === agent.id && call.end === null);
+  if (running) return now;
+  return agent.end ?? (agent.parent === null ? session.last : Math.max(agent.last, agent.start));
+}
+
 export interface TreeNode {
   readonly agent: Agent;
   readonly depth: number;

@@ -5,9 +5,8 @@ import type { Loss, Page, SeenEvent } from "./contract.js";
 import { type History, readLast } from "./log_tail.js";
 import { type Session, Sessions } from "./sessions.js";
 import { soon } from "./soon.js";
+import { HOOKS } from "./streams.js";
 
-/** The stream that coding agents' hooks go to. */
-export const STREAM = "claude";
 /** So many events of each lane are read from the log. */
 const LAST: { readonly [lane in Lane]: number } = { normal: 4_096, critical: 512 };
 /** So many events may come while the log is being read; with more it is read again. */
@@ -35,7 +34,7 @@ export class SessionStore {
   /** Begin; returns what ends it. */
   open(): () => void {
     void this.read();
-    const leave = this.page.follow(STREAM, {
+    const leave = this.page.follow(HOOKS, {
       events: (events) => this.heard(events),
       lost: (loss) => this.lost(loss),
     });
@@ -59,7 +58,7 @@ export class SessionStore {
     this.loading = true;
     this.waiting ??= [];
     const { server } = this.page;
-    const read = (lane: Lane) => readLast(server, STREAM, lane, LAST[lane], reading.signal);
+    const read = (lane: Lane) => readLast(server, HOOKS, lane, LAST[lane], reading.signal);
     const [normal, critical] = await Promise.all([read("normal"), read("critical")]);
     if (reading.signal.aborted) return;
     this.begin({ normal, critical });

@@ -1,6 +1,6 @@
 /** Sessions in words and tones. Pure. */
 
-import { clock } from "./format.js";
+import { moment } from "./format.js";
 import type { Call, Session } from "./sessions.js";
 import type { SessionState } from "./sessions_state.js";
 
@@ -17,7 +17,7 @@ export const TONES: { readonly [state in SessionState]: Tone } = {
 };
 
 /** The state of a session in a few words. */
-export function stateWords(session: Session, state: SessionState): string {
+export function stateWords(session: Session, state: SessionState, now: number): string {
   switch (state) {
     case "idle":
       return "no prompt yet";
@@ -26,7 +26,7 @@ export function stateWords(session: Session, state: SessionState): string {
     case "failed":
       return "stopped by an error";
     case "stuck":
-      return `stuck since ${clock(session.last, false)}`;
+      return `stuck since ${moment(session.last, now).replace(/\.\d+$/, "")}`;
     default:
       return state;
   }
@@ -37,6 +37,17 @@ export function folder(cwd: string | null): string {
   if (!cwd) return "";
   const parts = cwd.split(/[\\/]/).filter(Boolean);
   return parts.at(-1) ?? cwd;
+}
+
+/** Who asks for what, in a line. */
+export function askWords({ cwd, id, waiting }: Session): string {
+  return `${nameOf(id, cwd) ?? id}: ${waiting?.what ?? ""}`;
+}
+
+/** What a person calls a session: the folder that it works in, and enough of its id. */
+export function nameOf(id: string, cwd: string | null): string | null {
+  const where = folder(cwd);
+  return where ? `${where} ${id.slice(0, 6)}` : null;
 }
 
 /** Milliseconds as "250 ms", "4.2 s", "3 min 5 s", "2 h 10 min". */

@@ -29,9 +29,15 @@ function python(url: string, stream: string): string {
   ].join("\n");
 }
 
-function hooks(url: string): string {
+/** What makes a coding agent's hooks come to the server. */
+export function installOf(url: string): string {
   const install = "steadcast hooks install";
   return url === DEFAULT_URL ? install : `export STEADCAST_URL=${url}\n${install}`;
+}
+
+/** What plays the recorded session to the server. */
+export function demoOf(url: string): string {
+  return url === DEFAULT_URL ? "steadcast demo" : `steadcast demo --url ${url}`;
 }
 
 /** `token` says that the server asks for one, which these read from STEADCAST_TOKEN. */
@@ -43,7 +49,7 @@ export function snippets(url: string, stream: string, token: boolean): readonly 
     {
       name: "Claude Code",
       hint: `Every hook of your coding agent, in the stream "claude".${secret}`,
-      code: hooks(url),
+      code: installOf(url),
     },
   ];
 }

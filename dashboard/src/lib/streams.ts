@@ -11,6 +11,9 @@ export interface Stream {
 /** The server tells of new streams in a stream, to whoever may read that one (docs/adr/0016). */
 export const ANNOUNCED = "steadcast.streams";
 
+/** Where coding agents' hooks go. */
+export const HOOKS = "claude";
+
 type Fields = { readonly [name: string]: unknown };
 
 function isFields(value: unknown): value is Fields {
