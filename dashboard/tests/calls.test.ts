@@ -75,6 +75,15 @@ describe("tool calls", () => {
 });
 
 describe("a command", () => {
+  it("is read from Claude MPM's box too", () => {
+    const data = { tool_name: "Bash", tool_parameters: { command: "make" } };
+    const boxed = { subtype: "pre_tool", cwd: "/w", data };
+    expect(commandOf(one(1, 1, { data: boxed }), null)).toMatchObject({
+      command: "make",
+      cwd: "/w",
+    });
+  });
+
   it("is shown with what it said", () => {
     const begin = hook(1, "PreToolUse", {
       cwd: "/w",

@@ -4,6 +4,7 @@ import { facetsOf } from "../src/lib/facets.js";
 import { NO_FILTER } from "../src/lib/query.js";
 import { type Look, Story } from "../src/lib/story.js";
 import { csv, eventCurl, ndjson } from "../src/lib/take_out.js";
+import { namesOf, whoOf } from "../src/lib/who.js";
 import { one } from "./events.js";
 import { random } from "./random.js";
 
@@ -141,5 +142,28 @@ describe("the choices of a filter", () => {
       session: ["s1"],
       agent: ["a"],
     });
+  });
+});
+
+describe("who an event is of", () => {
+  const data = { session_id: "128493ab-3e6f", cwd: "/home/dev/harbor" };
+  const main = one(1, 1, { source: "claude-code/128493ab-3e6f", data });
+  const helper = one(2, 2, { data: { ...data, agent_id: "a1b2c3d4", agent_type: "reviewer" } });
+
+  it("is told by the session's folder and the agent, where there are any", () => {
+    expect([main, helper, one(3, 3, { source: "/shop" })].map(whoOf)).toEqual([
+      "harbor 128493",
+      "harbor 128493 › reviewer",
+      "/shop",
+    ]);
+    expect(whoOf(one(4, 4, { source: "/x", data: { session_id: "s" } }))).toBe("/x");
+  });
+
+  it("names the filter's choices, by what was heard last", () => {
+    const moved = one(5, 5, { data: { ...data, cwd: "C:\\work\\quay" } });
+    expect([...namesOf([main, helper, moved])]).toEqual([
+      ["128493ab-3e6f", "quay 128493"],
+      ["a1b2c3d4", "reviewer a1b2c3"],
+    ]);
   });
 });

@@ -94,8 +94,13 @@ describe("the pill", () => {
 describe("the title", () => {
   it("begins with a loss, then the state, then the stream", () => {
     const pill = pillOf(delivery(), NOW);
-    expect(titleOf(pill, 0, "demo")).toBe("live · demo — Steadcast");
-    expect(titleOf(pill, 1_200, null)).toBe("lost 1,200 · live — Steadcast");
+    expect(titleOf(pill, 0, 0, "demo")).toBe("live · demo — Steadcast");
+    expect(titleOf(pill, 1_200, 0, null)).toBe("lost 1,200 · live — Steadcast");
+  });
+
+  it("says how many sessions wait for a person", () => {
+    const title = titleOf(pillOf(delivery(), NOW), 0, 2, "claude");
+    expect(title).toBe("2 waiting · live · claude — Steadcast");
   });
 });
 

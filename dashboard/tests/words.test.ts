@@ -11,7 +11,7 @@ import {
   range,
 } from "../src/lib/format.js";
 import { ownerOf, summaryOf } from "../src/lib/row.js";
-import { snippets } from "../src/lib/snippets.js";
+import { demoOf, snippets } from "../src/lib/snippets.js";
 import { one } from "./events.js";
 
 describe("the address", () => {
@@ -81,6 +81,12 @@ describe("a row", () => {
     expect(summaryOf({ order: { id: 7, items: { a: 1 } }, empty: {}, paid: true })).toBe(
       'order.id: 7 · order.items: {"a":1} · paid: true',
     );
+    const boxed = {
+      subtype: "pre_tool",
+      timestamp: "t",
+      data: { tool_parameters: { command: "ls" } },
+    };
+    expect(summaryOf(boxed)).toBe("command: ls");
     expect(summaryOf("plain")).toBe("plain");
     expect(summaryOf([1, 2])).toBe("[1,2]");
     expect([null, undefined, {}, { cwd: "/x" }].map(summaryOf)).toEqual(["", "", "", ""]);
@@ -107,6 +113,8 @@ describe("the three ways", () => {
   it("are as short as they can be at the default address, and show the token's place where one is set", () => {
     const codes = snippets("http://127.0.0.1:8765", "demo", true).map(({ code }) => code);
     expect(codes[2]).toBe("steadcast hooks install");
+    expect(demoOf("http://127.0.0.1:8765")).toBe("steadcast demo");
+    expect(demoOf("http://h:9")).toBe("steadcast demo --url http://h:9");
     expect(codes[0]).toContain('-H "Authorization: Bearer $STEADCAST_TOKEN"');
   });
 });

@@ -40,7 +40,7 @@ async def test_the_page_shows_events_as_they_come_and_says_that_nothing_is_lost(
     watched = await Watched.open(browser, server.url)
     page = watched.page
     await page.wait_for_selector('[data-testid="empty"]')
-    assert server.url in await page.get_by_test_id("empty").inner_text()
+    assert f"steadcast demo --url {server.url}" in await page.get_by_test_id("empty").inner_text()
     await page.screenshot(path=picture(tmp_path, "empty.png"))
     assert await violations(page) == []
     await asyncio.to_thread(play_demo, server)
@@ -61,9 +61,10 @@ async def test_the_page_shows_events_as_they_come_and_says_that_nothing_is_lost(
     await page.screenshot(path=picture(tmp_path, "feed_narrow.png"))
     assert await violations(page) == []
     await page.get_by_test_id("view-publish").click()
-    tab = await page.get_by_test_id("view-publish").bounding_box()
-    assert tab is not None
-    assert (tab["x"] >= 0, tab["x"] + tab["width"] <= 375) == (True, True), "the chosen tab can be seen"
+    for view in ("feed", "publish"):
+        tab = await page.get_by_test_id(f"view-{view}").bounding_box()
+        assert tab is not None
+        assert (tab["x"] >= 0, tab["x"] + tab["width"] <= 375) == (True, True), "all tabs can be seen"
     await page.get_by_test_id("view-feed").click()
     for width in (375, 1280, 2560):
         await page.set_viewport_size({"width": width, "height": 900})
@@ -112,9 +113,11 @@ async def test_the_story_of_a_cut_tells_when_it_was_and_what_was_read_again(
         await page.wait_for_selector('[data-testid="row"] >> nth=9')
         await page.get_by_test_id("story-button").click()
         assert "Nothing has cut" in await page.get_by_test_id("story").inner_text()
+        picker = await page.get_by_test_id("stream-picker").bounding_box()
         proxy.refusing = True
         await proxy.cut()
         await until_state(page, "offline")
+        assert await page.get_by_test_id("stream-picker").bounding_box() == picker, "it stays where it is"
         await page.wait_for_selector('[data-testid="story"]:has-text("Trying again")')
         for start in range(0, 6_000, 1_000):
             fresh = [event(n) for n in range(10 + start, 1_010 + start)]

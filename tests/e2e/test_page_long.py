@@ -168,7 +168,8 @@ async def looked_around(page: Page, cdp: Any, first: int) -> tuple[str, float]:
     if first > 0:
         await scrolled(page, -3_000, lambda shown: shown[0] < first - 1_500)
     await scrolled(page, 3_000, lambda shown: shown[-1] > first + 1_500)
-    return await page.get_by_test_id("found").inner_text(), await heap(cdp)
+    kept = await page.get_by_test_id("found").inner_text()
+    return kept.split()[0], await heap(cdp)
 
 
 def load() -> str:

@@ -51,8 +51,10 @@ async def test_an_event_is_checked_published_and_answered_in_words(server: Serve
         await field["id"].fill("")
         await send.click()
         await expect(outcome).to_contain_text("offset 2")
+        await page.evaluate("void (window.same = true)")
         await outcome.get_by_role("link").click()
         await expect(page.get_by_test_id("row")).to_have_count(2)
+        assert await page.evaluate("window.same"), "a link within the page doesn't load it anew"
     page_of_log = server.get("/v1/streams/orders/events?lane=critical").json()
     assert [each["data"]["order"] for each in page_of_log["events"]] == [17, 18]
 

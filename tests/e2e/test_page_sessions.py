@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -90,6 +91,29 @@ async def test_states_follow_what_comes(server: Server) -> None:
         await asyncio.to_thread(httpx.post, f"{server.url}/v1/hooks/claude", json=ends)
         await expect(page.locator(f'[data-session="{session}"]')).to_have_attribute("data-state", "ended")
         await expect(page.get_by_test_id("session-asks")).to_have_count(0)
+
+
+async def test_who_waits_for_a_person_is_told_in_every_view_and_in_the_title(server: Server) -> None:
+    await asyncio.to_thread(play, server, until=41.0)
+    async with viewed(server, "?view=pulse") as page:
+        asking = page.get_by_test_id("asking")
+        await expect(asking).to_contain_text("1")
+        await expect(page).to_have_title(re.compile("^1 waiting · live · claude"))
+        assert "git push origin fix/theme-choice" in (await asking.get_attribute("title") or "")
+        await check_accessible(page)
+        await page.get_by_test_id("view-feed").click()
+        await page.get_by_test_id("filter-type").select_option("claude.PermissionRequest")
+        await page.get_by_test_id("row").last.click()
+        await page.evaluate("void (window.same = true)")
+        await page.get_by_test_id("detail-session").click()
+        await expect(page.get_by_test_id("session-asks")).to_contain_text("waits for you")
+        assert await page.evaluate("window.same"), "a link within the page doesn't load it anew"
+        first = page.get_by_test_id("session").first
+        await expect(first).to_have_attribute("data-state", "waiting")
+        ends = {"session_id": await first.get_attribute("data-session"), "hook_event_name": "SessionEnd"}
+        await asyncio.to_thread(httpx.post, f"{server.url}/v1/hooks/claude", json=ends)
+        await expect(asking).to_have_count(0)
+        await expect(page).to_have_title(re.compile("^live · claude"))
 
 
 async def test_the_lanes_are_brushed_zoomed_and_walked_through_by_mouse_and_keys(server: Server) -> None:

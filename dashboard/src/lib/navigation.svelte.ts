@@ -38,6 +38,13 @@ export class PageNavigation implements Navigation {
     else if (writeQuery(this.query) !== before) history.pushState(null, "", this.href({}));
   }
 
+  /** Follow a link within the page; `search` is its address's. */
+  visit(search: string): void {
+    clearTimeout(this.typing);
+    if (search !== location.search) history.pushState(null, "", search || location.pathname);
+    this.query = readQuery(search);
+  }
+
   /** Read the address anew: somebody went back or forward. */
   back(): void {
     clearTimeout(this.typing);

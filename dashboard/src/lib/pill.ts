@@ -137,9 +137,13 @@ const STATES = {
   refused: "other",
 } as const;
 
-/** The page's title: the state first, since a tab shows little. */
-export function titleOf(pill: Pill, lost: number, stream: string | null): string {
+/** The page's title: what is urgent first, then the state, since a tab shows little. */
+export function titleOf(pill: Pill, lost: number, asking: number, stream: string | null): string {
   const state = pill.kind === "offline" ? "offline" : pill.label;
-  const parts = [...(lost > 0 ? [`lost ${count(lost)}`] : []), state, ...(stream ? [stream] : [])];
+  const urgent = [
+    lost > 0 ? `lost ${count(lost)}` : "",
+    asking > 0 ? `${count(asking)} waiting` : "",
+  ];
+  const parts = [...urgent, state, stream ?? ""].filter(Boolean);
   return `${parts.join(" · ")} — Steadcast`;
 }

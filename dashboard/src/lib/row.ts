@@ -2,7 +2,7 @@
 
 import { callOf, type Phase } from "./calls.js";
 import type { Loss, SeenEvent } from "./contract.js";
-import { fieldsOf, weightOf } from "./seen.js";
+import { fieldsOf, hookOf, weightOf } from "./seen.js";
 
 export interface EventRow {
   readonly kind: "event";
@@ -136,7 +136,7 @@ const COMMON = new Set([
 ]);
 
 /** Objects whose own name says nothing. */
-const INPUTS = new Set(["tool_input", "tool_response"]);
+const INPUTS = new Set(["tool_input", "tool_parameters", "tool_response"]);
 
 function words(value: unknown): string {
   return typeof value === "string" ? value : (JSON.stringify(value) ?? "");
@@ -159,7 +159,7 @@ function pairs(all: { readonly [name: string]: unknown }, prefix: string): strin
 /** The data in one line of at most 300 characters, without what the row shows anyway. */
 export function summaryOf(data: unknown): string {
   if (data === null || data === undefined) return "";
-  const all = fieldsOf(data);
+  const all = hookOf(data);
   return (all ? pairs(all, "") : words(data)).slice(0, SUMMARY);
 }
 

@@ -18,6 +18,18 @@ export function textOf(fields: Fields | null, name: string): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
+/** What a hook tells: its data, or what Claude MPM's box around it holds. */
+export function hookOf(data: unknown): Fields | null {
+  const outer = fieldsOf(data);
+  const boxed = outer?.hook_event_name === undefined && textOf(outer, "subtype") !== null;
+  return (boxed ? fieldsOf(outer?.data) : null) ?? outer;
+}
+
+/** What a tool was called with, by a hook's fields. */
+export function inputOf(hook: Fields | null): Fields | null {
+  return fieldsOf(hook?.tool_input ?? hook?.tool_parameters);
+}
+
 /** An event of a batch, or of a page of the log: that tells when the log took it (RFC 3339). */
 export interface LogEvent extends StreamEvent {
   readonly kept?: string;

@@ -1,7 +1,7 @@
 /** A command that an agent ran, and what it said. Pure. */
 
 import type { SeenEvent } from "./contract.js";
-import { fieldsOf, textOf } from "./seen.js";
+import { fieldsOf, hookOf, inputOf, textOf } from "./seen.js";
 
 export interface Command {
   readonly command: string;
@@ -13,17 +13,17 @@ export interface Command {
 
 /** Read a command out of a hook's event and the one that ended the call; null where it is none. */
 export function commandOf(event: SeenEvent, end: SeenEvent | null): Command | null {
-  const data = fieldsOf(event.data);
-  const input = fieldsOf(data?.tool_input);
+  const hook = hookOf(event.data);
+  const input = inputOf(hook);
   const command = textOf(input, "command");
   if (command === null) return null;
-  const after = fieldsOf((end ?? event).data);
+  const after = hookOf((end ?? event).data);
   const response = after?.tool_response;
   const told = fieldsOf(response);
   return {
     command,
     description: textOf(input, "description"),
-    cwd: textOf(data, "cwd"),
+    cwd: textOf(fieldsOf(event.data), "cwd"),
     output: textOf(told, "stdout") ?? (typeof response === "string" ? response : ""),
     error: [textOf(told, "stderr"), textOf(after, "error")].filter(Boolean).join("\n"),
   };
