@@ -82,6 +82,12 @@ async def test_a_tool_call_is_one_row_and_its_details_show_what_it_did(
     assert await violations(page) == []
     await page.set_viewport_size({"width": 375, "height": 700})
     await page.screenshot(path=picture(tmp_path, "detail_narrow.png"))
+    for menu in ("jump", "export"):
+        await page.get_by_test_id(menu).click()
+        box = await page.get_by_role("dialog").bounding_box()
+        assert box is not None
+        assert (box["x"] >= 0, box["x"] + box["width"] <= 375) == (True, True), "a menu stays on the screen"
+        await page.keyboard.press("Escape")
     assert watched.complaints == []
 
 
