@@ -29,6 +29,7 @@ from steadcast.tracing import spans as tracing
 from steadcast.tracing.export import Exporting, open_tracer
 from steadcast.tracing.spans import Spans
 from steadcast.wire import Ack
+from tests.support.asgi import served
 from tests.support.house import Peer, event
 from tests.support.plain import PLAIN
 from tests.support.server import Server
@@ -102,18 +103,14 @@ def links_of(span: ReadableSpan) -> list[int]:
 @asynccontextmanager
 async def listening(house: House) -> AsyncIterator[House]:
     config = uvicorn.Config(house.cast, port=0, ws=DirectWebSocket, log_config=None, lifespan="on")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    house.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
-        yield house
+        async with served(config) as port:
+            house.url = f"http://127.0.0.1:{port}"
+            try:
+                yield house
+            finally:
+                await house.cast.drain((0.0, 0.1))
     finally:
-        await house.cast.drain((0.0, 0.1))
-        server.should_exit = server.force_exit = True
-        await task
         await house.cast.sio.shutdown()
         house.provider.shutdown()
 

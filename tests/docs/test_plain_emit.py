@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -10,6 +9,7 @@ import pytest
 import socketio
 import uvicorn
 
+from tests.support.asgi import served
 from tests.support.histories import until
 
 
@@ -27,12 +27,8 @@ async def plain() -> AsyncIterator[Plain]:
     config = uvicorn.Config(
         socketio.ASGIApp(sio), port=0, ws="websockets-sansio", log_config=None, lifespan="off"
     )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started, what="the server listens")
-    yield Plain(sio, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
-    server.should_exit = server.force_exit = True
-    await serving
+    async with served(config) as port:
+        yield Plain(sio, f"http://127.0.0.1:{port}")
     await sio.shutdown()
 
 

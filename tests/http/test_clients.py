@@ -16,6 +16,7 @@ from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
 from steadcast.http import clients as module
 from steadcast.http.clients import ClientListing
+from tests.support.asgi import served
 from tests.support.house import Peer
 from tests.support.http_serving import Client as Asking
 from tests.support.plain import PLAIN
@@ -48,16 +49,11 @@ class Stage:
 @asynccontextmanager
 async def staged(**settings: Any) -> AsyncIterator[Stage]:
     cast = Steadcast(engine=MemoryEngine(epoch="e1"), settings=Settings(**settings))
-    server = uvicorn.Server(uvicorn.Config(cast, port=0, ws="websockets-sansio", log_config=None))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with httpx.AsyncClient(verify=PLAIN, base_url=url) as client:
-        yield Stage(cast, url, client)
-    server.should_exit = server.force_exit = True
-    await task
+    config = uvicorn.Config(cast, port=0, ws="websockets-sansio", log_config=None)
+    async with served(config) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(verify=PLAIN, base_url=url) as client:
+            yield Stage(cast, url, client)
     await cast.sio.shutdown()
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from websockets.asyncio.client import connect
 
 from steadcast.http.patience import MOST_AHEAD, patient
+from tests.support.asgi import served
 
 LIMIT = 0.3
 
@@ -28,14 +29,8 @@ async def slow(scope: Any, receive: Any, send: Any) -> None:
 @asynccontextmanager
 async def serving(counts: Counter[str], *, app: Any = slow, limit: float = LIMIT) -> AsyncIterator[int]:
     config = uvicorn.Config(app, port=0, http=patient(counts, limit), log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = server.force_exit = True
-    await task
+    async with served(config) as port:
+        yield port
 
 
 @pytest.mark.parametrize("begins", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])

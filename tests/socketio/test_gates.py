@@ -16,6 +16,7 @@ import uvicorn
 from steadcast import Identity, NotAllowed, Scope, Settings, Steadcast
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import InvalidRequest, InvalidSettings
+from tests.support.asgi import served
 from tests.support.house import Peer, event
 
 if TYPE_CHECKING:
@@ -31,16 +32,10 @@ async def listening(cast: Steadcast) -> AsyncIterator[str]:
     config = uvicorn.Config(
         cast, port=0, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        async with served(config) as port:
+            yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = server.force_exit = True
-        await task
         await cast.sio.shutdown()
 
 

@@ -17,6 +17,7 @@ from steadcast.core.backoff import Backoff
 from steadcast.core.breaker import Breaker
 from steadcast.engines.memory import MemoryEngine
 from steadcast.testing import FaultyEngine
+from tests.support.asgi import served
 from tests.support.house import event
 from tests.support.plain import PLAIN
 
@@ -111,22 +112,19 @@ async def serving(engine: Engine | None = None, **settings: Any) -> AsyncIterato
     config = uvicorn.Config(
         place.cast, port=0, ws="websockets-sansio", log_config=None, lifespan="off", access_log=False
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     await place.cast.start()
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started or task.done(), "the server")
-    place.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
-        yield place
+        async with served(config) as port:
+            place.url = f"http://127.0.0.1:{port}"
+            try:
+                yield place
+            finally:
+                for follower in place.followers:
+                    await follower.go()
+                following.CONNECT_TIMEOUT = unscaled  # type: ignore[misc]
+                await place.http.aclose()
+                place.engine.heal()
     finally:
-        for follower in place.followers:
-            await follower.go()
-        following.CONNECT_TIMEOUT = unscaled  # type: ignore[misc]
-        await place.http.aclose()
-        place.engine.heal()
-        server.should_exit = server.force_exit = True
-        await task
         await place.cast.aclose()
         await place.cast.sio.shutdown()
         await place.engine.aclose()

@@ -11,6 +11,7 @@ import socketio
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.asgi import served
 from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
@@ -52,16 +53,11 @@ async def listening(sio: Server, *, ws: Any = "websockets-sansio", **options: An
     """Serve on a free port."""
     app = socketio.ASGIApp(sio)
     config = uvicorn.Config(app, port=0, ws=ws, log_config=None, lifespan="off", ws_max_size=2**24, **options)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
+    async with (
+        served(config) as port,
+        httpx.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http,
+    ):
         yield Place(sio, port, http)
-    server.should_exit = server.force_exit = True
-    await task
 
 
 async def said(socket: ClientConnection) -> str | bytes:

@@ -18,6 +18,7 @@ from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.transport import Transport
 from steadcast.socketio.websocket import DirectWebSocket
+from tests.support.asgi import served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -79,21 +80,17 @@ async def listening(
         lifespan="off",
         ws_max_size=6_000_000,
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    house.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    await house.hub.start()
-    house.connections.start()
     try:
-        yield house
+        async with served(config) as port:
+            house.url = f"http://127.0.0.1:{port}"
+            await house.hub.start()
+            house.connections.start()
+            try:
+                yield house
+            finally:
+                await house.connections.aclose()
+                await house.hub.aclose()
     finally:
-        await house.connections.aclose()
-        await house.hub.aclose()
-        server.should_exit = server.force_exit = True
-        await task
         await house.sio.shutdown()
         await house.engine.aclose()
 

@@ -20,6 +20,7 @@ from steadcast.http.context import Context
 from steadcast.http.openapi import document
 from steadcast.http.tokens import Tokens
 from steadcast.hub import Hub, Timing
+from tests.support.asgi import served
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -91,24 +92,23 @@ class Server:
             log_level="critical",
             lifespan="off",
             ws="none",
-            timeout_graceful_shutdown=10,
         )
-        self._server = uvicorn.Server(config)
-        self._ready.set()
-        await self._server.serve(sockets=[self.sockets])
+        self._ended = asyncio.Event()
+        async with served(config, sockets=[self.sockets], leaving=10.0):
+            self._ready.set()
+            await self._ended.wait()
         await hub.aclose()
         await self.engine.aclose()
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait(PATIENCE)
-        until(lambda: self._server.started)
+        assert self._ready.wait(PATIENCE), "it never listened"
         return self
 
     def __exit__(self, *_: object) -> None:
         self.engine.slow = False
         self.loop.call_soon_threadsafe(self.context.feeds.end, (0.0, 0.0))
-        self._server.should_exit = True
+        self.loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(PATIENCE)
         self.sockets.close()
         assert not self._thread.is_alive()
