@@ -1,4 +1,8 @@
-"""What every test may ask for, and how long it may take."""
+"""What every test may ask for, how long it may take, and how hard the property tests look.
+
+They look quickly by default, and for long with HYPOTHESIS_PROFILE=soak. No example has a deadline of its own:
+a processor that others use as well takes many times as long as a free one.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "soak", max_examples=5_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 3600.0 if os.environ.get("STEADCAST_SOAK") else 300.0
