@@ -195,7 +195,8 @@ class _FaultyWatch:
     def __init__(self, owner: FaultyEngine, watch: Watch) -> None:
         self._owner = owner
         self._watch = watch
-        self._ended = asyncio.Event()
+        self._over = False
+        self._ended: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> _FaultyWatch:
         return self
@@ -209,7 +210,9 @@ class _FaultyWatch:
 
     def end(self) -> None:
         """Let the follower see the end, behind a batch that has come already."""
-        self._ended.set()
+        self._over = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
         self._owner._watches.discard(self)  # noqa: SLF001 - the two classes are one thing
 
     async def aclose(self) -> None:
@@ -220,16 +223,19 @@ class _FaultyWatch:
     async def _next(self) -> Batch:
         """Wait for the engine's next batch or for the end; a batch that has come goes first."""
         following = asyncio.ensure_future(self._watch.__anext__())
-        ended = asyncio.ensure_future(self._ended.wait())
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+            if self._over:
+                self._ended.set_result(None)
         try:
-            await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                raise StopAsyncIteration
-            return await following
+            await asyncio.wait((following, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                return following.result()
+            raise StopAsyncIteration
         finally:
-            for task in (following, ended):
-                task.cancel()
-            await asyncio.gather(following, ended, return_exceptions=True)
+            if not following.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
 
 class FaultProxy:
