@@ -7,7 +7,8 @@ SteadcastError              (its own code: unreachable)
 │   ├── InvalidSettings     settings that can't be used (wrong): invalid_settings
 │   ├── InvalidRequest      a payload or setting of the wrong form: invalid_request, invalid_json,
 │   │                       no_handler, not_found, method_not_allowed, unsupported_media_type
-│   └── TooLarge            over a limit (limit): event_too_large, batch_too_large, body_too_large
+│   └── TooLarge            over a limit (limit): event_too_large, batch_too_large, body_too_large,
+│                           too_many_streams
 ├── IdConflict              the same id with another body (id): id_conflict
 ├── PositionLost            a position can't be read (lost, epoch): trimmed, reset
 ├── NotAllowed              no token, a wrong one, a missing scope, a foreign name: unauthorized,

@@ -169,6 +169,29 @@ async def test_too_many_requests_ahead_are_cut_without_an_answer_that_is_none_of
     assert counts == {"too_far_ahead": 1}
 
 
+async def test_who_answers_is_told_that_its_client_is_gone_whatever_was_sent_behind() -> None:
+    told: list[str] = []
+
+    async def feed(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.create_task(receive())
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"on and on", "more_body": True})
+            await asyncio.sleep(0.01)
+        told.append(gone.result()["type"])
+
+    async with serving(Counter(), app=feed) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(2 * b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"on and on"), 30)
+        writer.transport.abort()
+        async with asyncio.timeout(30):
+            while not told:
+                await asyncio.sleep(0.01)
+    assert told == ["http.disconnect"]
+
+
 async def test_what_is_no_http_is_refused_in_words() -> None:
     counts: Counter[str] = Counter()
     async with serving(counts, limit=60) as port:

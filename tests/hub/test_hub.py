@@ -10,9 +10,10 @@ import pytest
 
 from steadcast.core.session import State, Window
 from steadcast.engines.memory import MemoryEngine
-from steadcast.errors import SteadcastError, Unavailable
+from steadcast.errors import SteadcastError, TooLarge, Unavailable
 from steadcast.event import Event, Lane
 from steadcast.hub import Frame, Hub, Timing
+from steadcast.hub import hub as room
 from steadcast.testing import FaultyEngine
 from steadcast.wire import Ack, Cursor, Subscribe
 
@@ -251,6 +252,24 @@ async def test_the_last_n_are_counted_per_lane(hub: Hub) -> None:
     await until(lambda: len(listener.offsets()) == 5)
     assert listener.offsets() == [46, 47, 48, 49, 50]
     assert listener.offsets(CRITICAL) == [6, 7, 8, 9, 10]
+
+
+async def test_a_connection_follows_no_more_streams_than_it_may_and_keeps_those_that_it_has(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "STREAMS", 2)
+    listener, other = Listener(hub), Listener(hub)
+    for stream in ("a", "s"):
+        await hub.subscribe(listener, Subscribe(stream, {}, 0))
+    with pytest.raises(TooLarge) as refused:
+        await hub.subscribe(listener, Subscribe("b", {}, 0))
+    assert (refused.value.code, refused.value.temporary) == ("too_many_streams", False)
+    assert hub.counts["too_many_streams"] == 1
+    await listener.join()  # again, one that it has
+    await hub.subscribe(other, Subscribe("b", {}, 0))
+    hub.unsubscribe(listener, "a")
+    await hub.subscribe(listener, Subscribe("b", {}, 0))
+    assert set(hub.sessions(listener)) == {"s", "b"}
 
 
 async def test_heads_are_told_for_streams_that_hold_nothing(hub: Hub) -> None:

@@ -40,6 +40,9 @@ class PatientProtocol(HttpToolsProtocol):
     _in_body = False
     _upgraded = False
     _wasted = 0
+    _answering: Any = (
+        None  # the cycle whose request is being handled; `cycle` is that of the last one that came
+    )
 
     # What uvicorn and the transport call
 
@@ -49,8 +52,11 @@ class PatientProtocol(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End, and tell who answers: uvicorn tells the last request, which may still wait for its turn."""
         self._stop_waiting()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -99,6 +105,14 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not before and self.scope["method"] != "HEAD":
             self.cycle.transport = Joined(self.transport)  # type: ignore[assignment]  # it uses no more of one
+        if self.cycle is not before and not self.pipeline:
+            self._answering = self.cycle
+
+    def on_response_complete(self) -> None:
+        """Go on with the request that waits."""
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
+        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from steadcast.core.answer import answer_cursor, answer_new
 from steadcast.core.session import Route, Session, State, Window
-from steadcast.errors import PositionLost, SteadcastError, Unavailable
+from steadcast.errors import PositionLost, SteadcastError, TooLarge, Unavailable
 from steadcast.event import LANES, Lane, Position
 from steadcast.hub.frame import ONE_BY_ONE
 from steadcast.hub.groups import Groups, raise_idle
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from steadcast.wire import Ack, LaneAnswer, Subscribe
 
 log = structlog.get_logger("steadcast.hub")
+
+STREAMS: Final = 10_000
+"""Streams that one connection follows at most, besides the requests under way; each costs some 3 KiB."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,12 +172,14 @@ class Hub:
 
         The session gets nothing before `begin`, so that the answer can go out first. Where the connection
         has asked anew meanwhile, or unsubscribed, that counts: this session is over before it begins.
-        Raises `EngineUnavailable` where the engine can't tell, `Unavailable` where the connection is gone.
+        Raises `EngineUnavailable` where the engine can't tell, `Unavailable` where the connection is gone,
+        and `TooLarge` (`too_many_streams`).
         """
         stream = request.stream
         link = self._links.get(conn)
         if link is None:
             raise Unavailable("the connection is gone")
+        self._check_streams(link, stream)
         asked = link.asking[stream] = object()
         groups = self._groups.hold(stream)
         try:
@@ -348,6 +353,13 @@ class Hub:
         for answer in answers.values():
             self.counts[f"subscribed_{answer.status}"] += 1
         return session
+
+    def _check_streams(self, link: Link, stream: str) -> None:
+        if len(link.sessions) >= STREAMS and stream not in link.sessions:
+            self.counts["too_many_streams"] += 1
+            raise TooLarge(
+                f"a connection follows at most {STREAMS} streams", code="too_many_streams", limit=STREAMS
+            )
 
     def _overtaken(self, stream: str, answers: dict[Lane, LaneAnswer]) -> Session:
         """Make the session of a subscribe that a later request of its connection has ended."""
