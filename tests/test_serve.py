@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from steadcast.client.address import parse_address
+from steadcast.client.spool import Spool
+from steadcast.client.spooled import Request
 from tests.support.house import Peer
-from tests.support.server import BIN, Server
+from tests.support.server import BIN, Server, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +50,25 @@ def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
     done = serve(tmp_path, "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - it is refused
     assert done.returncode != 0
     assert "set a token" in done.stderr + done.stdout
+
+
+def test_what_was_spooled_for_it_is_drained_where_it_is_bound_to_all_addresses(tmp_path: Path) -> None:
+    token = {"authorization": "Bearer t"}
+    server = Server(tmp_path)
+    server.env |= {"STEADCAST_HOST": "0.0.0.0", "STEADCAST_TOKEN": "t"}  # noqa: S104 - with a token
+    spool = Spool(f"{tmp_path}/spool/{parse_address(f'http://localhost:{server.port}').folder}")
+    headers = {"content-type": "application/json"}
+    spool.put(Request("/v1/streams/s/events", headers, b'{"id":"1","source":"test","type":"t"}'))
+    server.start(wait=False)
+    try:
+        gone = lambda: spool.dead() or spool.statistics()["delivered"]  # noqa: E731 - counted behind its removal
+        wait_until(gone, timeout=60, what="what was spooled has gone")
+        assert [each.reason for each in spool.dead()] == []
+        found = server.get("/v1/streams/s/events", headers=token).json()
+        assert [each["id"] for each in found["events"]] == ["1"]
+        assert server.kill(signal.SIGTERM) == 0
+    finally:
+        server.__exit__()
 
 
 def test_a_taken_port_ends_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 
 from steadcast.app import Steadcast
-from steadcast.client.address import parse_address
+from steadcast.client.address import Address
 from steadcast.client.drain import Drain
 from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
@@ -43,6 +43,8 @@ COLLECT: Final = (10_000, 3, 1)
 more, where Python's 700 are a part of one publish, and all of them as often as by default."""
 RECONNECT_IN: Final = (0.5, 3.0)
 """Seconds, a range, in which drained clients come back."""
+REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names to recognise, nothing is bound
+"""Where a server that is bound to all addresses reaches itself: a wildcard is nobody's name."""
 SETTINGS_KEPT: Final = 16
 """So many settings that were in force before are remembered, to keep their secrets out of the logs."""
 
@@ -116,17 +118,18 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
-            where = f"{'https' if self.config.is_ssl else 'http'}://{self.config.host}:{port}"
+            scheme, host = "https" if self.config.is_ssl else "http", self.config.host
+            where = Address(scheme, host, port, self._settings.base_path)
             engine = without_secrets(self._settings.engine)
-            log.info("serving", url=where + self._settings.base_path, engine=engine)
+            log.info("serving", url=where.url, engine=engine)
             if self._again is not None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
+            where.host = REACHED_AT.get(host, host)
             threading.Thread(
                 target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True
             ).start()
 
-    def _drain_spool(self, where: str) -> None:
-        address = parse_address(where + self._settings.base_path)
+    def _drain_spool(self, address: Address) -> None:
         try:
             folder = Path(spool_root()) / address.folder
         except OSError as error:

@@ -230,6 +230,7 @@ def test_what_is_no_whole_http_answer_is_temporary(content: bytes) -> None:
         (problem(409, "id_conflict", temporary=False), PERMANENT),
         (problem(413, "event_too_large"), PERMANENT),
         (problem(401, "unauthorized", temporary=False), PERMANENT),
+        (problem(421, "wrong_host", temporary=False), TEMPORARY),
         (problem(401, "token_expired", temporary=True), TEMPORARY),
         (problem(401, "unauthorized"), TEMPORARY),
         (problem(403, "forbidden"), TEMPORARY),

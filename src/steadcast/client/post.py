@@ -34,6 +34,8 @@ _RECEIVE = 64 * 1024
 _TEMPORARY_STATUS = {401, 403, 408, 425, 429}
 _NOT_OURS = {404, 405}
 _UNAUTHORIZED = 401
+_MISDIRECTED = 421
+"""The server goes by another name (RFC 9110, section 15.5.20): its settings are wrong, and no event is."""
 
 
 class Outcome:
@@ -204,7 +206,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
 
 def _kind(status: int, fields: Mapping[str, Any]) -> str:
     temporary = fields.get("temporary")
-    if status >= 500:  # noqa: PLR2004 - RFC 9110's class of server errors
+    if status >= 500 or status == _MISDIRECTED:  # noqa: PLR2004 - RFC 9110's class of server errors
         return TEMPORARY
     if isinstance(temporary, bool):
         return TEMPORARY if temporary else PERMANENT
