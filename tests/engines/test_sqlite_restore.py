@@ -63,6 +63,17 @@ async def test_a_log_in_its_place_is_not_overwritten(tmp_path: Path) -> None:
     assert await head(log) == (old, 3)
 
 
+async def test_a_log_that_was_moved_aside_before_is_not_overwritten(tmp_path: Path) -> None:
+    log, backup, aside = (tmp_path / name for name in ("log.db", "backup.db", "aside.db"))
+    await fill(log, 3)
+    back_up(log, backup)
+    restore(backup, log, aside=aside)
+    now, before = await head(log), await head(aside)
+    with pytest.raises(InvalidRequest, match="moved aside before"):
+        restore(backup, log, aside=aside)
+    assert (await head(log), await head(aside)) == (now, before)
+
+
 async def test_a_running_server_keeps_its_log(tmp_path: Path) -> None:
     log, backup = tmp_path / "log.db", tmp_path / "backup.db"
     await fill(log, 1)
@@ -100,3 +111,17 @@ async def test_a_plain_copy_with_the_write_ahead_log_beside_it_is_restored_with_
         "backup.db",
         "backup.db-wal",
     ], "the backup is left as it was"
+
+
+async def test_a_write_ahead_log_that_a_removed_log_left_behind_is_not_taken_for_the_backups(
+    tmp_path: Path,
+) -> None:
+    log, backup, target = (tmp_path / name for name in ("log.db", "backup.db", "target.db"))
+    await fill(log, 2)
+    back_up(log, backup)
+    engine = SqliteEngine(log)
+    await engine.append("s", [event(n) for n in range(2, 9)])
+    shutil.copyfile(f"{log}-wal", f"{target}-wal")  # its server was killed, and then the log removed
+    await engine.aclose()
+    epoch = restore(backup, target)
+    assert await head(target) == (epoch, 2)

@@ -22,12 +22,15 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
 
     The backup is one file, or a plain copy of the log's files: what is in a write-ahead log beside it counts.
     It is checked and given its epoch before anything else is touched. A log that stands at `target`
-    is moved to `aside`. Raises `InvalidRequest` where there is one and `aside` is None, `EngineUnavailable`
-    (`engine_locked`) while a server has it, `EngineRefused` where the backup is no log, OSError where the
-    disk refuses.
+    is moved to `aside`; a write-ahead log whose log is gone is dropped, since it would be taken for the
+    backup's. Raises `InvalidRequest` where a log is there and `aside` is None, or where `aside` exists,
+    `EngineUnavailable` (`engine_locked`) while a server has it, `EngineRefused` where the backup is no log,
+    OSError where the disk refuses.
     """
     if target.exists() and aside is None:
         raise InvalidRequest(f"{target} exists: say --replace to move it aside", field="engine")
+    if aside is not None and aside.exists():
+        raise InvalidRequest(f"{aside} exists: what was moved aside before is kept", field="engine")
     fresh = target.with_name(f"{target.name}.restoring")
     lock = ServerLock(target)
     lock.take()
@@ -38,6 +41,8 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
         epoch = mint_epoch(fresh)
         if aside is not None:
             _move(target, aside)
+        for stale in _files(target)[1:]:
+            stale.unlink(missing_ok=True)
         _move(fresh, target)
     finally:
         for left in (*_files(fresh), fresh.with_name(f"{fresh.name}.lock")):
