@@ -24,6 +24,7 @@ from steadcast.core.retry import Retry, RetryQueue
 from steadcast.errors import Abandoned, BreakerOpen, Draining, EngineUnavailable, SteadcastError, Unavailable
 from steadcast.event import Event, Lane
 from steadcast.socketio.dead import STREAM as DEAD_STREAM
+from steadcast.socketio.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -99,6 +100,7 @@ class SocketIOEventBroadcaster:
         """Stand ready; `start` begins the work in the background."""
         self.retry_interval = retry_interval
         self.append_timeout = append_timeout
+        self._deadlines = Deadlines()
         self.breaker = breaker or Breaker()
         self.queue = queue or RetryQueue[Held]()
         self.dead = dead
@@ -237,7 +239,7 @@ class SocketIOEventBroadcaster:
 
     async def _append_in_time(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
         try:
-            async with asyncio.timeout(self.append_timeout):
+            with self._deadlines.within(self.append_timeout):
                 return await self._append(stream, events)
         except TimeoutError as error:
             message = f"the log took longer than {self.append_timeout:g} s"

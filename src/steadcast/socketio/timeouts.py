@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, TypeVarTuple
 import structlog
 
 from steadcast.errors import HandlerTimeout, InvalidRequest
+from steadcast.socketio.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -186,6 +187,7 @@ class Timeouts:
         self.default = default
         self.by_event = dict(by_event or {})
         self.counts = TimeoutCounts()
+        self._deadlines = Deadlines()
 
     def limit(self, event: str, handler: object) -> float | None:
         """Give the seconds that an application's handler may take."""
@@ -231,13 +233,13 @@ class Timeouts:
         seconds, counts = self.own_limit(event), self.counts
         counts.runs[event] += 1
         began = counts.clock()
-        limit = asyncio.timeout(seconds)
+        limit = self._deadlines.within(seconds)
         try:
-            async with limit:
+            with limit:
                 await asyncio.sleep(0)
                 answer = await handler(*args)
         except TimeoutError as error:
-            if seconds is None or not limit.expired():
+            if seconds is None or not limit.over:
                 raise
             raise counts.timed_out(event, event, seconds) from error
         if seconds is not None:
