@@ -8,12 +8,15 @@ STATIC := src/steadcast/http/static/index.html
 WEB_SOURCES := $(shell find clients/js/src dashboard/src dashboard/index.html dashboard/vite.config.ts dashboard/svelte.config.js \
 	clients/js/package.json dashboard/package.json package-lock.json -type f 2>/dev/null)
 
-.PHONY: run test setup web check fix test-python test-js pictures sim soak bench bench-smoke clean
+.PHONY: run test setup web check check-python check-web fix test-python test-js pictures sim soak bench bench-smoke clean
 
 run: .venv/.ready $(STATIC)
 	@exec $(BIN)/steadcast serve
 
-test: setup check test-js test-python
+# What is checked and tested without waiting for anything goes side by side: one type checker uses one processor.
+test: setup
+	@$(MAKE) --no-print-directory -j 2 check test-js
+	@$(MAKE) --no-print-directory test-python
 
 setup: .venv/.ready-dev $(STATIC)
 
@@ -40,10 +43,14 @@ $(STATIC): node_modules/.ready $(WEB_SOURCES)
 
 web: $(STATIC)
 
-check: setup
+check: check-python check-web
+
+check-python: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check-web: setup
 	@sh scripts/node npm run check --silent --workspaces --if-present
 	@$(BIN)/python scripts/audit.py
 
