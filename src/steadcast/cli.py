@@ -15,7 +15,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+
+COLLECT = 100_000
+"""So many more containers are there before garbage in circles is searched for (`gc.set_threshold`). Python's
+700 are met hundreds of times by the imports of a command, which leave none: a tenth of what it takes."""
 
 
 def main() -> None:
@@ -25,6 +30,7 @@ def main() -> None:
         from steadcast.client.hook import main as hook
 
         sys.exit(hook())
+    gc.set_threshold(COLLECT)
     if sys.argv[1:] == ["serve"]:
         from steadcast.commands.running import run_plainly
 
