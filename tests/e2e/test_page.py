@@ -140,6 +140,26 @@ async def test_the_story_of_a_cut_tells_when_it_was_and_what_was_read_again(
         assert (await value(page, "lost"), await value(page, "replayed")) == (0, 6_010)
 
 
+async def test_views_open_while_the_server_is_away(server: Server, browser: Browser) -> None:
+    async with FaultProxy("127.0.0.1", server.port) as proxy:
+        page = await browser.new_page()
+        await page.route("**/assets/delivery-*.js", lambda route: route.abort())
+        await page.goto(proxy.url)
+        await until_state(page, "connected")
+        fetched = "performance.getEntriesByType('resource').some(({name}) => /assets.publish-.*js/.test(name))"
+        await until(page, fetched, "the views that nobody opened yet")
+        proxy.refusing = True
+        await proxy.cut()
+        await until_state(page, "offline")
+        await page.get_by_test_id("view-publish").click()
+        await page.wait_for_selector('[data-testid="publish"]')
+        await page.get_by_test_id("view-delivery").click()
+        await page.wait_for_selector("text=this view is loaded when it is back")
+        await page.unroute("**/assets/delivery-*.js")
+        proxy.refusing = False
+        await page.wait_for_selector('[data-testid="delivery"]')
+
+
 async def test_a_killed_server_is_shown_and_the_page_catches_up(server: Server, browser: Browser) -> None:
     await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(10)])
     page = await browser.new_page()
