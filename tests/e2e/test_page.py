@@ -146,7 +146,7 @@ async def test_views_open_while_the_server_is_away(server: Server, browser: Brow
         await page.route("**/assets/delivery-*.js", lambda route: route.abort())
         await page.goto(proxy.url)
         await until_state(page, "connected")
-        fetched = "performance.getEntriesByType('resource').some(({name}) => /assets.publish-.*js/.test(name))"
+        fetched = "performance.getEntriesByType('resource').some(({name}) => /assets.publish.*js/.test(name))"
         await until(page, fetched, "the views that nobody opened yet")
         proxy.refusing = True
         await proxy.cut()
