@@ -108,6 +108,21 @@ async def test_an_unsubscribe_ends_the_subscribe_before_it_that_is_not_answered_
     assert hub.statistics()["groups"] == 0, "nothing is held for it"
 
 
+async def test_an_unsubscribe_ends_a_subscribe_that_waits_for_its_turn(hub: Hub) -> None:
+    listener, turn = Listener(hub), asyncio.Event()
+
+    async def enter() -> None:
+        await turn.wait()
+
+    joining = asyncio.create_task(hub.subscribe(listener, Subscribe("s", {}, 0), enter))
+    await asyncio.sleep(0)
+    hub.unsubscribe(listener, "s")
+    turn.set()
+    await joining
+    assert hub.sessions(listener) == {}
+    assert hub.statistics()["groups"] == 0, "nothing is held for it"
+
+
 async def test_of_two_subscribes_the_later_one_counts_whichever_is_ready_first(
     hub: Hub, engine: Slow
 ) -> None:

@@ -26,7 +26,7 @@ from steadcast.tracer import NO_TRACER
 from steadcast.wire import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from steadcast.engines.base import Description, Engine, LaneState
     from steadcast.event import Batch, Event, Receipt
@@ -167,10 +167,13 @@ class Hub:
             for session in link.sessions.values():
                 session.reroute(link.route)
 
-    async def subscribe(self, conn: Connection, request: Subscribe) -> tuple[dict[Lane, LaneAnswer], Session]:
+    async def subscribe(
+        self, conn: Connection, request: Subscribe, enter: Callable[[], Awaitable[None]] | None = None
+    ) -> tuple[dict[Lane, LaneAnswer], Session]:
         """Answer a `subscribe` and make its session, which replaces the stream's old one.
 
-        The session gets nothing before `begin`, so that the answer can go out first. Where the connection
+        `enter` is awaited first: its turn, where many subscribe at once; what it raises goes through. The
+        session gets nothing before `begin`, so that the answer can go out first. Where the connection
         has asked anew meanwhile, or unsubscribed, that counts: this session is over before it begins.
         Raises `EngineUnavailable` where the engine can't tell, `Unavailable` where the connection is gone,
         and `TooLarge` (`too_many_streams`).
@@ -183,6 +186,8 @@ class Hub:
         asked = link.asking[stream] = object()
         groups = self._groups.hold(stream)
         try:
+            if enter is not None:
+                await enter()
             description = await self._describe(request)
             states = description.streams[stream]
             answers = {

@@ -377,8 +377,7 @@ class Transport:
     async def _on_subscribe(self, client: Client, payload: Any) -> Answer:
         request = wire.parse_subscribe(payload)
         client.gate.check(Scope.SUBSCRIBE, request.stream)
-        await self.admission.enter()
-        answers, session = await self._hub.subscribe(client, request)
+        answers, session = await self._hub.subscribe(client, request, self.admission.enter)
         self._connections.subscribed(client)
         return wire.answer_wire(answers), lambda: client.begin(session)
 
