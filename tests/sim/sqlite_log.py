@@ -268,7 +268,8 @@ class SqliteDisk:
         """Restore a backup in the place of the log, once no server has it."""
         assert backup is not None
         with self.epochs():
-            self.epoch = restore(backup, self.path, aside=self.path.with_name("aside.db"))
+            aside = self.path.with_name(f"before-{self.epoch}.db")
+            self.epoch = restore(backup, self.path, aside=aside)
         self.world.record.add("opened", self.epoch)
         ids, self._ids, self._trims = self._ids, defaultdict(dict), {}
         with self._opened() as conn:
