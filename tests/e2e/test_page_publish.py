@@ -40,6 +40,7 @@ async def test_an_event_is_checked_published_and_answered_in_words(server: Serve
         await field["type"].focus()
         await page.keyboard.press("Enter")
         await expect(outcome).to_contain_text("Durable: orders, critical lane, offset 1")
+        await page.wait_for_selector('[data-testid="state-pill"][data-state="live"]')
         await check_sizes(page, tmp_path, "publish")
         await send.click()
         await expect(outcome).to_contain_text("It was there already")
