@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from steadcast.core.scopes import Scope
-from steadcast.core.session import Window
+from steadcast.core.session import State, Window
 from steadcast.errors import SteadcastError
 from steadcast.event import Lane
 from steadcast.gate import Gate
@@ -228,7 +228,8 @@ class Server:
             within(request.stream, lane): (each.cursor.epoch, each.cursor.offset)
             for lane, each in answers.items()
         }
-        self.world.record.add("session", link.id, cursors)
+        if session.state is not State.CLOSED:  # a later request of this connection may have overtaken it
+            self.world.record.add("session", link.id, cursors)
         link.down(follow.answered, answers)
         self.hub.begin(session)
 
