@@ -61,6 +61,16 @@ async def test_a_rest_that_rounding_loses_is_no_circle() -> None:
     assert looks <= 10 + 3 * (loop.time() - began) / SHORTEST
 
 
+async def test_whoever_is_refused_for_an_ended_token_is_ended_though_the_timer_is_not_due() -> None:
+    wall, told = Wall(), list[SteadcastError]()
+    gate = Gate(Identity(expires=1_500.0), wall=wall)
+    gate.watch(told.append)
+    wall.now = 9_000.0
+    with pytest.raises(NotAllowed):
+        gate.check(Scope.PUBLISH, "s")
+    assert [error.code for error in told] == ["token_expired"]
+
+
 async def test_one_that_is_too_late_ends_at_once() -> None:
     told: list[SteadcastError] = []
     Gate(Identity(expires=999.0), wall=Wall()).watch(told.append)

@@ -12,12 +12,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from steadcast.core.scopes import ANYBODY
+from steadcast.errors import SteadcastError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from steadcast.core.scopes import Identity, Scope
-    from steadcast.errors import NotAllowed, SteadcastError
+    from steadcast.errors import NotAllowed
 
 LONGEST: Final = 600.0
 """Seconds after which a timer looks at the wall clock again: it may have been set meanwhile."""
@@ -36,8 +37,16 @@ class Gate:
         self._end: Callable[[SteadcastError], None] | None = None
 
     def check(self, scope: Scope, stream: str | None = None) -> None:
-        """Raise `NotAllowed`: `forbidden`, or `token_expired` or `token_revoked`, which are temporary."""
-        self.identity.check(scope, stream, now=self._wall())
+        """Raise `NotAllowed`: `forbidden`, or `token_expired` or `token_revoked`, which are temporary.
+
+        These end the connection too, which may be before the timer where the wall clock was set: it takes
+        a new connection to show another token.
+        """
+        try:
+            self.identity.check(scope, stream, now=self._wall())
+        except SteadcastError:
+            self.look()
+            raise
 
     @property
     def ended(self) -> NotAllowed | None:
