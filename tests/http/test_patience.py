@@ -141,8 +141,8 @@ async def test_what_stands_behind_a_chunked_body_is_no_header() -> None:
     async with serving(counts, app=echo, limit=60) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(CHUNKED + b"1\r\n{\r\n0\r\nAuthorization: forged\r\n\r\n")
-        answer = await asyncio.wait_for(reader.readuntil(b" 1"), 20)
-        assert b"/ host,transfer-encoding 1" in answer
+        answer = await asyncio.wait_for(reader.readuntil(b"transfer-encoding 1"), 20)
+        assert answer.endswith(b"/ host,transfer-encoding 1")
         writer.close()
 
 
