@@ -15,6 +15,7 @@ import structlog
 from steadcast import wire
 from steadcast.announce import Announcements
 from steadcast.client.ids import mint_id
+from steadcast.client.outgoing import utc_now
 from steadcast.config import Settings
 from steadcast.core import scopes
 from steadcast.core.backoff import Backoff
@@ -36,7 +37,7 @@ from steadcast.masking import Masking
 from steadcast.socketio.admission import Admission
 from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
 from steadcast.socketio.connections import ConnectionEventHandler
-from steadcast.socketio.dead import DeadEvents, now_text
+from steadcast.socketio.dead import DeadEvents
 from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.server import Server, own_server
 from steadcast.socketio.timeouts import Timeouts
@@ -111,7 +112,7 @@ class Steadcast:
             if isinstance(self._given, str)
             else self._given
         )
-        self.announcements = Announcements(self.engine, now=now_text)
+        self.announcements = Announcements(self.engine, now=utc_now)
         self.hub = Hub(
             self.engine,
             window=Window(self.settings.window_events, self.settings.window_bytes),
@@ -265,7 +266,7 @@ class Steadcast:
             "type": type_,
             "data": data,
         }
-        return wire.check_event(raw, now=now_text())
+        return wire.check_event(raw, now=utc_now())
 
     # Serving
 
@@ -297,7 +298,7 @@ class Steadcast:
             self.connections,
             node=self.node,
             publish=self.broadcaster.append_once,
-            wall=now_text,
+            wall=utc_now,
             begin=self.start,
             timeouts=self.timeouts,
             authorize=authorize,

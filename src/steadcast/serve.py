@@ -119,14 +119,14 @@ class Server(uvicorn.Server):
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             scheme, host = "https" if self.config.is_ssl else "http", self.config.host
-            where = Address(scheme, host, port, self._settings.base_path)
+            base = self._settings.base_path
             engine = without_secrets(self._settings.engine)
-            log.info("serving", url=where.url, engine=engine)
+            log.info("serving", url=Address(scheme, host, port, base).url, engine=engine)
             if self._again is not None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
-            where.host = REACHED_AT.get(host, host)
+            reached = Address(scheme, REACHED_AT.get(host, host), port, base)
             threading.Thread(
-                target=self._drain_spool, args=(where,), name="steadcast-spool", daemon=True
+                target=self._drain_spool, args=(reached,), name="steadcast-spool", daemon=True
             ).start()
 
     def _drain_spool(self, address: Address) -> None:
@@ -173,7 +173,6 @@ def serve(settings: Settings, again: Again | None = None) -> int:
     cast = Steadcast(settings=settings)
     gc.freeze()  # what is there now stays: no need to look at it again
     gc.set_threshold(*COLLECT)
-    gc.enable()
     config = uvicorn.Config(
         cast,
         host=settings.host,

@@ -23,7 +23,7 @@ import apsw
 from steadcast.engines import sqlite_schema
 from steadcast.engines.sqlite import BUSY, QUEUE_BYTES, QUEUE_EVENTS, SqliteEngine
 from steadcast.engines.sqlite_append import Append, Placed
-from steadcast.engines.sqlite_restore import BESIDE, restore
+from steadcast.engines.sqlite_restore import KEPT, restore
 from steadcast.engines.sqlite_schema import OFFSET_BITS, OFFSET_MASK, Log, open_log
 from steadcast.engines.sqlite_writer import Writer, _answer, _Job
 from steadcast.errors import EngineUnavailable
@@ -251,7 +251,7 @@ class SqliteDisk:
     def leave_behind(self) -> None:
         """Copy the files as they are: the dead server's connections go with the old ones."""
         old, self.path = self.path, self._new_path()
-        for end in BESIDE[:2]:
+        for end in KEPT:
             source = old.with_name(old.name + end)
             if source.exists():
                 shutil.copyfile(source, self.path.with_name(self.path.name + end))

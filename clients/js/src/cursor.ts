@@ -366,7 +366,7 @@ export class Receiver {
       return;
     }
     if (!state.cursor) state.cursor = told;
-    else if (status !== "new" && status !== "resumed" && told[0] === state.cursor[0])
+    else if ((status === "trimmed" || status === "reset") && told[0] === state.cursor[0])
       this.skipLoss(state, answer);
     state.replayUpto = answer.head[1];
   }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,11 +30,7 @@ def run_server(run: Callable[[Settings], int], settings: Settings) -> NoReturn:
 
 
 def server() -> Callable[..., int]:
-    """Import the server, half of a start: without what it doesn't use, and without a look for garbage.
-
-    `steadcast.serve.serve` has garbage collected again.
-    """
-    gc.disable()
+    """Import the server, half of a start, without what it doesn't use."""
     hidden = [name for name in UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None is how an import is refused
     try:

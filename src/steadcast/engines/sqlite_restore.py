@@ -11,10 +11,10 @@ from steadcast.errors import InvalidRequest
 if TYPE_CHECKING:
     from pathlib import Path
 
-BESIDE = ("", "-wal", "-shm")
-"""A log's files: the database, and what SQLite keeps beside it …"""
-COPIED: Final = 2
-"""… of which the last, its shared memory, is made anew from the others."""
+KEPT: Final = ("", "-wal")
+"""How the names of a log's files end: the database's, and that of the write-ahead log beside it."""
+ALL: Final = (*KEPT, "-shm")
+"""With SQLite's shared memory, which is made anew from the others."""
 
 
 def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
@@ -35,7 +35,7 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
     lock = ServerLock(target)
     lock.take()
     try:
-        for source, copy in list(zip(_files(backup), _files(fresh), strict=True))[:COPIED]:
+        for source, copy in zip(_files(backup, KEPT), _files(fresh, KEPT), strict=True):
             if source == backup or source.exists():
                 shutil.copyfile(source, copy)
         epoch = mint_epoch(fresh)
@@ -57,5 +57,5 @@ def _move(source: Path, target: Path) -> None:
             old.replace(new)
 
 
-def _files(path: Path) -> list[Path]:
-    return [path.with_name(path.name + end) for end in BESIDE]
+def _files(path: Path, ends: tuple[str, ...] = ALL) -> list[Path]:
+    return [path.with_name(path.name + end) for end in ends]

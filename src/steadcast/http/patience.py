@@ -40,9 +40,8 @@ class PatientProtocol(HttpToolsProtocol):
     _in_body = False
     _upgraded = False
     _wasted = 0
-    _answering: Any = (
-        None  # the cycle whose request is being handled; `cycle` is that of the last one that came
-    )
+    _answering: Any = None
+    """The cycle whose request is being handled; `cycle` is that of the last one that came."""
 
     # What uvicorn and the transport call
 

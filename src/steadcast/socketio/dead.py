@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import structlog
 
+from steadcast.client.outgoing import utc_now
 from steadcast.errors import InvalidRequest, PositionLost, SteadcastError
 from steadcast.event import Event, Lane
 from steadcast.socketio.dead_file import Dead, DeadFile, Why, decode, encode
-from steadcast.wire import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -84,11 +83,6 @@ _Lines: TypeAlias = list[_Line]
 _Contents: TypeAlias = list[bytes]
 
 
-def now_text() -> str:
-    """Give the time as RFC 3339 in UTC, to the microsecond."""
-    return time_text(datetime.now(UTC))
-
-
 class DeadEvents:
     """The dead events of one server: at most `limit`, the oldest go first, counted.
 
@@ -110,7 +104,7 @@ class DeadEvents:
         path: Path | None = None,
         limit: int = LIMIT,
         max_bytes: int = MAX_BYTES,
-        now: Callable[[], str] = now_text,
+        now: Callable[[], str] = utc_now,
     ) -> None:
         """Stand ready; `start` reads what an earlier process left in the file."""
         self.append = append or engine.append

@@ -125,13 +125,13 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Write a message to this client; False where it has to wait, or has nowhere to go."""
         if self.paused or self.over or self.transport.is_closing():
             return False
-        if isinstance(message, str) and not self.deflates:
-            self.transport.write(framed(TEXT, message.encode()))
-            return True
-        if isinstance(message, str):
+        if isinstance(message, bytes):
+            self.conn.send_binary(message)
+        elif self.deflates:
             self.conn.send_text(message.encode())
         else:
-            self.conn.send_binary(message)
+            self.transport.write(framed(TEXT, message.encode()))
+            return True
         self.transport.write(b"".join(self.conn.data_to_send()))
         return True
 
