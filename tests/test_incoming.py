@@ -97,6 +97,7 @@ def in_one_go(payload: Any) -> Any:
 @example([PLAIN] * (MAX_BATCH_EVENTS + 1))
 @example([PLAIN | {"data": {1, 2}}])
 @example([PLAIN | {"data": b"ab"}])
+@example([PLAIN | {"data": {"a": [bytearray(b"ab")]}}])
 @example([PLAIN | {"data": {"a": "\ud800"}}])
 @example([PLAIN | {"id": "\ud800"}])
 @example([PLAIN | {"time": f"{NOW}\n{NOW}"}])

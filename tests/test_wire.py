@@ -247,6 +247,7 @@ def test_data_so_deep_that_no_reader_takes_it_is_refused_as_well() -> None:
 
 
 NO_JSON = [float("nan"), float("inf"), float("-inf"), "\ud800", {"\udfff": 1}, object(), {(1, 2): 3}, 1j]
+NO_JSON += [b"x", bytearray(b"x"), memoryview(b"x"), (b"x",)]
 
 
 @pytest.mark.parametrize("value", NO_JSON, ids=lambda value: ascii(value).partition(" at 0x")[0])

@@ -28,6 +28,7 @@ from steadcast.wire import (
     check_events,
     check_publishable,
     compact,
+    holds_bytes,
 )
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def read_message(text: str) -> list[Any] | None:
 
 def _printed(given: list[_CloudEvent], now: str) -> Fingerprinted | None:
     """Make events of what was read from JSON; their texts are right."""
-    events = _checked(given, now, finite=True)
+    events = _checked(given, now, was_json=True)
     if events is None:
         return None
     prints = fingerprints_of([(each.type, each.subject, each.data) for each in given])
@@ -151,19 +152,19 @@ def _convert(raw: object, now: str) -> list[Event] | None:
         given = msgspec.convert(raw, list[_Given])
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None  # as in `read_cloudevents`
-    return _checked(given, now, finite=False) if _texts_right(given) else None
+    return _checked(given, now, was_json=False) if _texts_right(given) else None
 
 
-def _checked(given: list[_CloudEvent] | list[_Given], now: str, *, finite: bool) -> list[Event] | None:
-    """Make events of what is right altogether. `finite`: no number in their data can be NaN or infinite."""
+def _checked(given: list[_CloudEvent] | list[_Given], now: str, *, was_json: bool) -> list[Event] | None:
+    """Make events of what is right altogether. `was_json`: their data was read from JSON a moment ago."""
     if not 0 < len(given) <= MAX_BATCH_EVENTS:
         return None
     if not _times_right([each.time for each in given if each.time is not None]):
         return None
     try:
         lines = _encoder.encode_lines([each.data for each in given]).splitlines()
-        if not finite:
-            _refuse_infinite(given, lines)
+        if not was_json:
+            _refuse_altered(given, lines)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError, InvalidEvent):
         return None  # as in `read_cloudevents`
     if max(map(len, lines)) > _SURELY_SMALL and not all(map(_is_small, lines)):
@@ -216,8 +217,8 @@ def _is_small(line: bytes) -> bool:
     return not deep and len(line) <= MAX_EVENT_BYTES - _ROOM_FOR_TEXTS
 
 
-def _refuse_infinite(given: list[_CloudEvent] | list[_Given], lines: list[bytes]) -> None:
-    """Raise `InvalidEvent` for NaN and the infinities, of which the encoder makes null without a word."""
+def _refuse_altered(given: list[_CloudEvent] | list[_Given], lines: list[bytes]) -> None:
+    """Raise `InvalidEvent` for what the encoder makes something else of without a word: infinities, bytes."""
     for each, line in zip(given, lines, strict=True):
-        if each.data is not None and b"null" in line:
+        if each.data is not None and (b"null" in line or holds_bytes(each.data)):
             compact(each.data)

@@ -181,10 +181,19 @@ def _deep(value: object, limit: int) -> bool:
     return any(isinstance(node, (dict, list)) for node in level)
 
 
+def holds_bytes(value: object) -> bool:
+    """Tell whether bytes stand anywhere in a value."""
+    if isinstance(value, dict):
+        return any(map(holds_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(holds_bytes, value))
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
 def compact(data: object, index: int | None = None) -> msgspec.Raw:
     """Encode an event's data once, as compact JSON; raise `InvalidEvent` where it isn't JSON.
 
-    NaN and the infinities are refused: the encoder would make null of them without a word.
+    NaN, the infinities and bytes are refused: the encoder would make null and base64 of them without a word.
     """
     try:
         encoded = _encoder.encode(data)
@@ -193,6 +202,8 @@ def compact(data: object, index: int | None = None) -> msgspec.Raw:
         )
         if b"null" in encoded and not deep and not isinstance(data, msgspec.Raw):
             json.dumps(data, allow_nan=False, default=str, skipkeys=True)
+        if not deep and holds_bytes(data):
+            raise TypeError("it holds bytes; send them as text, in base64 for one")  # noqa: TRY301 - as the rest
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         _refuse("data", f"is not JSON: {str(error)[:100]}", index)
     if deep:

@@ -100,3 +100,11 @@ def test_what_is_not_there_is_not_copied(command: Commands) -> None:
     assert done.code == 2
     assert "there is no log /nowhere/log.db" in done.err
     assert command("migrate", "--from", "memory:", "--to", "memory:").code == 2
+
+
+async def test_a_log_is_not_copied_into_itself(tmp_path: Path, command: Commands) -> None:
+    await fill(tmp_path / "log.db", 1)
+    url = f"sqlite:///{tmp_path}/log.db"
+    done = command("migrate", "--from", url, "--to", url)
+    assert (done.code, done.lines) == (2, [])
+    assert "--to: this is the log that is copied from" in done.err

@@ -57,7 +57,10 @@ def migrate(
 
 async def _copy(source: Source, engine: Engine, note: Path) -> int:
     try:
-        progress = _progress(note, source.describe().epoch, await _epoch(engine))
+        ours, theirs = source.describe().epoch, await _epoch(engine)
+        if ours == theirs:
+            leave(Exit.USAGE, "--to: this is the log that is copied from")
+        progress = _progress(note, ours, theirs)
         added = 0
         for _ in range(ROUNDS):
             more = await _round(source, engine, progress, note)
