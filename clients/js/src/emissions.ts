@@ -14,7 +14,7 @@ export interface EmitOptions {
   readonly priority?: Lane;
   /** The server acknowledged it, with this answer. */
   readonly onSuccess?: (answer: unknown) => void;
-  /** It was given up and is never sent again: `queue_full`, `max_retries`, `closed` or the server's code. */
+  /** It was given up and is never sent again: `queue_full`, `max_retries`, `unsendable`, `closed` or the server's code. */
   readonly onFailure?: (reason: string) => void;
 }
 
@@ -88,9 +88,14 @@ export class Emissions {
   private send({ emission, withId, serial }: OutboxEffect & { kind: "send" }): void {
     const { id, event, data } = emission;
     const args = withId ? [data, { emission: id }] : [data];
-    this.host.send(event, args, (answer) => {
-      this.run(this.outbox.acked(this.host.now(), id, serial, answer, refusalOf(answer)));
-    });
+    const answered = (answer: unknown, refusal = refusalOf(answer)) =>
+      this.run(this.outbox.acked(this.host.now(), id, serial, answer, refusal));
+    try {
+      this.host.send(event, args, (answer) => answered(answer));
+    } catch (error) {
+      // No JSON, or a name that Socket.IO keeps for itself: no try will go better.
+      answered(undefined, { code: "unsendable", temporary: false, message: String(error) });
+    }
   }
 
   private settle(effect: Exclude<OutboxEffect, { kind: "send" }>): void {

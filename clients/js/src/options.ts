@@ -87,7 +87,7 @@ export interface ConnectionMetrics {
   readonly lost: number;
   /** Messages of the protocol that weren't of its form. */
   readonly malformed: number;
-  /** Plain emissions that didn't fit into the buffer while there was no connection. */
+  /** Plain emissions that waited for a connection and didn't fit into the buffer, or couldn't be sent then. */
   readonly emitsDropped: number;
   /** Token functions that failed. */
   readonly tokenFailures: number;

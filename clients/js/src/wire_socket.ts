@@ -24,7 +24,7 @@ export interface WireSocketOptions {
 
 export class WireSocket {
   tokenFailures = 0;
-  /** Plain emissions that were pushed out while they waited for a connection. */
+  /** Plain emissions that were pushed out while they waited for a connection, or couldn't be sent then. */
   emitsDropped = 0;
   private held: (readonly [string, readonly unknown[]])[] = [];
   private socket: SocketLike | undefined;
@@ -80,7 +80,17 @@ export class WireSocket {
   flushHeld(): void {
     const { held } = this;
     this.held = [];
-    for (const [event, args] of held) this.emitOrHold(event, args);
+    for (const [event, args] of held) this.emitLate(event, args);
+  }
+
+  /** What can't be sent (no JSON) has no caller any more who could be told. */
+  private emitLate(event: string, args: readonly unknown[]): void {
+    try {
+      this.emitOrHold(event, args);
+    } catch (error) {
+      this.emitsDropped += 1;
+      this.platform.report(error);
+    }
   }
 
   /** Drop what waits, counted. */

@@ -29,6 +29,8 @@ export class FakeSocket implements SocketLike {
   ) {}
 
   emit(event: string, ...args: unknown[]): this {
+    // As a real one does: it throws for what is no JSON.
+    JSON.stringify(args);
     const last = args.at(-1);
     const ack = typeof last === "function" ? (last as (answer: unknown) => void) : undefined;
     this.sent.push({ event, args: ack ? args.slice(0, -1) : args, ack });

@@ -456,6 +456,24 @@ describe("emitWithRetry", () => {
     expect(seen()).toEqual([1, 2, 3]);
   });
 
+  it("fails what can't be sent, and goes on: in a queue too, and among plain emissions that waited", async () => {
+    const client = net.client();
+    const offline = client.emitWithRetry("e", { n: 1n }).catch((error) => error);
+    client.emit("plain", { n: 2n }).emit("plain", 3);
+    const connected = vi.fn();
+    client.on("connect", connected);
+    net.up();
+    expect(connected).toHaveBeenCalled();
+    expect(net.socket.all("plain").map(({ args }) => args)).toEqual([[3]]);
+    expect(net.reported.splice(0)).toHaveLength(1);
+    expect(client.getConnectionMetrics().emitsDropped).toBe(1);
+    expect(await offline).toMatchObject({ reason: "unsendable", temporary: false });
+    await expect(client.emitWithRetry("e", { n: 4n })).rejects.toMatchObject({
+      reason: "unsendable",
+    });
+    expect(client.getConnectionMetrics()).toMatchObject({ pendingEmissions: 0, queuedEvents: 0 });
+  });
+
   it("reports a callback that throws, and goes on", async () => {
     const client = net.client();
     net.up();
