@@ -462,6 +462,72 @@ def test_a_forked_child_sends_its_own_events_and_not_its_parents(server: FakeIng
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("way", ["fork", "forkserver", "spawn"])
+def test_a_process_of_multiprocessing_that_just_ends_still_delivers(
+    server: FakeIngest, tmp_path: Path, way: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(WORKERS)
+    done = subprocess.run(
+        [sys.executable, str(program), server.url, way],
+        env=os.environ | {"STEADCAST_SPOOL": str(tmp_path / "spool")},
+        capture_output=True,
+        timeout=60,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(server.ids()) == sorted(f"{worker}-{number}" for worker in range(2) for number in range(20))
+
+
+WORKERS = """
+import multiprocessing, sys
+from steadcast.client.publisher import Publisher
+
+publisher = Publisher(sys.argv[1])
+
+def work(worker):
+    for number in range(20):
+        publisher.publish("s", type="t", id=f"{worker}-{number}")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[2])
+    workers = [context.Process(target=work, args=(worker,)) for worker in range(2)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    sys.exit(sum(each.exitcode for each in workers))
+"""
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_events_are_spooled_and_sent_when_one_can(
+    server: FakeIngest, make: Callable[..., Publisher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        publish(publisher, 0, 1)
+        assert publisher.flush() == FlushResult(acked=0, spooled=2, pending=0, dropped=0)
+    publish(publisher, 2)
+    assert publisher.flush() == FlushResult(acked=3, spooled=0, pending=0, dropped=0)
+    assert server.ids() == texts(0, 1, 2)
+
+
+def test_without_a_thread_and_a_spool_events_are_counted(
+    make: Callable[..., Publisher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = make(spool=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        publish(publisher, 1)
+    assert publisher.statistics()["dropped"] == {"no_thread": 1}
+
+
 # Property
 
 

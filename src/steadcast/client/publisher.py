@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import random
@@ -25,6 +24,7 @@ from steadcast.client.drain import (
     Drain,
     batch_body,
 )
+from steadcast.client.ending import at_end
 from steadcast.client.outgoing import Outgoing, compose, default_source
 from steadcast.client.post import TEMPORARY, Connection, Outcome
 from steadcast.client.spool import DELIVERED, REFUSED, Spool
@@ -44,6 +44,7 @@ EXIT_SECONDS: Final = 2.0
 
 OVERFLOW: Final = "overflow"
 CLOSED: Final = "closed"
+NO_THREAD: Final = "no_thread"
 
 _STAMP = 42
 _IDLE = 5.0
@@ -115,6 +116,7 @@ class Publisher:
         self._backoff = Backoff() if backoff is None else backoff
         self._jitter = jitter
         self._limits = (buffer_limit, buffer_bytes)
+        self._forget_end: Callable[[], None] = lambda: None
         self._start_empty()
         if self._spool is not None:
             self._spool.watch = self._left_spool
@@ -151,9 +153,10 @@ class Publisher:
             self._counts["published"] += 1
             if self._stopping:
                 self._spool_or_drop([item])
+            elif not self._runs():
+                self._spool_or_drop([item], NO_THREAD)
             else:
                 self._hold(item)
-                self._start()
                 self._state.notify_all()
         return item.id
 
@@ -172,7 +175,7 @@ class Publisher:
 
         What is published afterwards goes straight to the spool.
         """
-        atexit.unregister(self._at_exit)
+        self._forget_end()
         self.flush(timeout)
         with self._state:
             self._stopping = True
@@ -271,9 +274,9 @@ class Publisher:
     def _may_spool(self) -> bool:
         return self._spool is not None and time.monotonic() >= self._disk_trouble_until
 
-    def _spool_or_drop(self, items: Sequence[Outgoing]) -> None:
+    def _spool_or_drop(self, items: Sequence[Outgoing], reason: str = CLOSED) -> None:
         """Leave nothing in memory (under the lock): nobody sends it any more."""
-        self._drop(CLOSED, len(items) - self._to_spool(items))
+        self._drop(reason, len(items) - self._to_spool(items))
 
     def _spill(self) -> None:
         """Move the oldest events to the spool: so few at a time that a `publish` never waits long."""
@@ -305,11 +308,18 @@ class Publisher:
 
     # The thread
 
-    def _start(self) -> None:
+    def _runs(self) -> bool:
+        """Start the thread if need be; False where the system has none left, or the program is at its end."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="steadcast-publisher", daemon=True)
-            self._thread.start()
-            atexit.register(self._at_exit)
+            thread = threading.Thread(target=self._run, name="steadcast-publisher", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                _log.warning("publishing to the spool alone: %s", error)
+                return False
+            self._thread = thread
+            self._forget_end = at_end(self._at_exit)
+        return True
 
     def _run(self) -> None:
         while (work := self._next_work()) is not None:
