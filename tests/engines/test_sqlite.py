@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import pytest
 
-from steadcast.engines import sqlite_read
+from steadcast.engines import sqlite_read, sqlite_writer
 from steadcast.engines.base import Retention
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.errors import EngineRefused, EngineUnavailable, QueueFull
@@ -377,6 +377,28 @@ async def test_the_write_ahead_log_does_not_grow_without_limit(path: Path, opene
     await grown._writer.call(lambda _: None)
     assert os.stat(f"{path}-wal").st_size < 32 * 1024 * 1024  # noqa: PTH116 - pathlib's is refused in a coroutine
     await grown.aclose()
+
+
+async def test_a_program_that_keeps_reading_an_old_state_is_not_waited_for_with_every_append(
+    path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(sqlite_writer, "RESTART_PAGES", 100)
+    engine = opened(busy=0.0)
+    await engine.append("s", [event("first")])
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN; SELECT count(*) FROM events")
+    for n in range(40):
+        await engine.append("s", [event(n, data="x" * 80_000)])
+    await engine._writer.call(lambda _: None)
+    waited = engine.statistics().counts.checkpoints_failed
+    assert 1 <= waited <= 40 * 25 // 100, "each wait holds up all appends"
+    reader.close()
+    for n in range(40, 60):
+        await engine.append("s", [event(n, data="x" * 80_000)])
+    await engine._writer.call(lambda _: None)
+    assert engine.statistics().counts.checkpoints_failed == waited
+    assert engine._writer._wal_pages < 200
 
 
 # Reading beside writing

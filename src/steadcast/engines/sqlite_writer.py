@@ -43,7 +43,8 @@ COMMIT_BYTES: Final = 8 * 1024 * 1024
 CHECKPOINT_PAGES: Final = 4_000
 """A write-ahead log of this many pages (4 KiB each) is copied into the file after a commit was answered."""
 RESTART_PAGES: Final = 32_000
-"""At this many, readers are waited for, so that it can't grow without limit."""
+"""At this many, readers are waited for, so that it can't grow without limit. Where that was in vain, they are
+waited for again at as many more: each wait holds up the appends behind it."""
 PROBE_BYTES: Final = 4_096
 MAX_PROBE_BYTES: Final = 1024 * 1024
 
@@ -118,6 +119,7 @@ class Writer:
         self._keeper: apsw.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._wal_pages = 0
+        self._restart_at = RESTART_PAGES
         self._failed_bytes = 0
         self._look = False
 
@@ -321,10 +323,13 @@ class Writer:
         """Copy a long write-ahead log into the file. It is durable: a failure here costs room, no event."""
         if self._log is None or self._wal_pages < CHECKPOINT_PAGES:
             return
+        pages, self._wal_pages = self._wal_pages, 0
+        if pages < RESTART_PAGES:
+            self._restart_at = RESTART_PAGES
         mode = apsw.SQLITE_CHECKPOINT_PASSIVE
-        if self._wal_pages >= RESTART_PAGES:
+        if pages >= self._restart_at:
             mode = apsw.SQLITE_CHECKPOINT_RESTART
-        self._wal_pages = 0
+            self._restart_at = pages + RESTART_PAGES
         try:
             self._log.conn.wal_checkpoint(mode=mode)
         except apsw.Error:
