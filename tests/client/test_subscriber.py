@@ -184,6 +184,45 @@ async def test_a_handler_that_fails_three_times_is_passed_over_and_told(house: H
     assert [(t.kind, t.id) for t in told] == [("passed_over", "e1")]
 
 
+async def test_a_run_that_is_cancelled_in_its_handler_is_gone_on_with_by_the_next(house: House) -> None:
+    await publish(house, 0, 3)
+    began = asyncio.Event()
+    got: list[Delivery] = []
+
+    async def hang(_: Delivery) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async def keep(delivery: Delivery) -> None:
+        got.append(delivery)
+        if len(got) == 3:
+            await subscriber.aclose()
+
+    async with Subscriber(house.url, "s", start="start") as subscriber, asyncio.timeout(30):
+        first = asyncio.create_task(subscriber.run(hang))
+        await began.wait()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert subscriber.counts.applied == 0
+        await subscriber.run(keep)
+    assert ids(got) == ["e0", "e1", "e2"]
+
+
+async def test_a_run_goes_on_behind_what_was_taken_by_iteration(house: House) -> None:
+    await publish(house, 0, 3)
+    got: list[Delivery] = []
+
+    async def keep(delivery: Delivery) -> None:
+        got.append(delivery)
+        if len(got) == 2:
+            await subscriber.aclose()
+
+    async with Subscriber(house.url, "s", start="start") as subscriber, asyncio.timeout(30):
+        assert ids(await take(subscriber, 1)) == ["e0"]
+        await subscriber.run(keep)
+    assert ids(got) == ["e1", "e2"]
+
+
 async def test_what_retention_took_is_told_with_its_range(house: House) -> None:
     await publish(house, 0, 10)
     await house.engine.trim("s", Lane.NORMAL, 6)

@@ -172,35 +172,47 @@ class Subscriber:
 
         Raises `NotAllowed` or `InvalidRequest` where the server refuses for good.
         """
-        if self._in_hand is not None:
-            lane, self._in_hand = self._in_hand, None
-            self._do(self._receiver.handled(self._now(), lane))
-        return await self._next()
+        self._count_applied()
+        ready = await self._next()
+        self._in_hand = ready.lane
+        return self._delivery(ready)
 
     async def run(self, handler: Callable[[Delivery], Awaitable[None]]) -> None:
-        """Call a handler for each delivery; one that fails three times is passed over and told."""
+        """Call a handler for each delivery; one that fails three times is passed over and told.
+
+        Cancelled in a handler, its event isn't applied: it is the next one of whoever goes on.
+        """
+        self._count_applied()
         while True:
             try:
-                delivery = await self._next()
+                ready = await self._next()
             except StopAsyncIteration:
                 return
-            self._in_hand = None
+            delivery = self._delivery(ready)
             try:
                 await handler(delivery)
+            except asyncio.CancelledError:
+                self._ready[ready.lane] = ready
+                raise
             except Exception:
                 log.exception("the handler of %s %s failed", delivery.stream, delivery.event.id)
                 self._do(self._receiver.failed(self._now(), delivery.lane))
             else:
                 self._do(self._receiver.handled(self._now(), delivery.lane))
 
-    async def _next(self) -> Delivery:
+    def _count_applied(self) -> None:
+        """Count what was handed out last, since the next one is asked for."""
+        if self._in_hand is not None:
+            lane, self._in_hand = self._in_hand, None
+            self._do(self._receiver.handled(self._now(), lane))
+
+    async def _next(self) -> Deliver:
         while not self._closed:
             if self._error is not None:
                 raise self._error
             lane = next((lane for lane in Lane if lane in self._ready), None)
             if lane is not None:
-                self._in_hand = lane
-                return self._delivery(self._ready.pop(lane))
+                return self._ready.pop(lane)
             self._wake.clear()
             await self._wake.wait()
         raise StopAsyncIteration
