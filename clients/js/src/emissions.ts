@@ -38,6 +38,7 @@ export class Emissions {
   keepFailures = 0;
   private readonly waiting = new Map<string, Waiting>();
   private store: QueueStore | undefined;
+  private closed = false;
 
   constructor(
     private readonly host: EmissionsHost,
@@ -49,6 +50,8 @@ export class Emissions {
   /** Take over a kept queue: what it holds goes first, what is here already is kept too. */
   async keepIn(store: QueueStore): Promise<void> {
     const kept = await store.load();
+    // Closed meanwhile: the next client of this tab takes the queue over.
+    if (this.closed) return store.release();
     this.store = store;
     for (const emission of this.outbox.emissions) this.keep(emission);
     this.run(this.outbox.restore(this.host.now(), kept));
@@ -81,6 +84,7 @@ export class Emissions {
 
   /** Stop for good. A kept queue stays kept: promises reject with `kept`, `onFailure` isn't called. */
   close(): void {
+    this.closed = true;
     if (this.store) this.forsake(this.store);
     else this.run(this.outbox.close("closed"));
   }

@@ -16,6 +16,10 @@ import "fake-indexeddb/auto";
 class FakeLocks {
   private readonly held = new Map<string, Promise<unknown>>();
 
+  get names(): readonly string[] {
+    return [...this.held.keys()];
+  }
+
   async request(
     name: string,
     options: { signal?: AbortSignal },
@@ -217,6 +221,21 @@ describe("a client that keeps", () => {
     await vi.waitFor(async () => expect(await kept()).toEqual([]));
     again.close();
   });
+
+  it("leaves the kept queue to the next client where it is closed before it was read", async () => {
+    const page = tab();
+    const store = await keepQueue(page.place, "default");
+    await store.put(emission("a"));
+    store.release();
+    new FakeNet("first").client({ place: page.place, persistQueue: true }).close();
+    await vi.waitFor(() => expect(locks.names).toEqual([]), 20_000);
+    const net = new FakeNet("second");
+    const client = net.client({ place: page.place, persistQueue: true });
+    net.up();
+    await vi.waitFor(() => expect(net.socket.all("e")).toHaveLength(1), 20_000);
+    expect(net.socket.all("e")[0]?.args).toEqual([{ id: "a" }, { emission: "a" }]);
+    client.close();
+  }, 60_000);
 
   it("works without keeping where nothing can be kept, and counts that", async () => {
     const net = new FakeNet();
