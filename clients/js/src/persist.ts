@@ -222,6 +222,7 @@ export class CursorKeeper {
 
   /** Wait for what was handed in, then give the store back. */
   async release(): Promise<void> {
+    if (this.released) return;
     this.released = true;
     await this.writing;
     this.store.release();

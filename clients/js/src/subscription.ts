@@ -3,7 +3,7 @@
 import { Receiver } from "./cursor.js";
 import type { AckPayload, Counts, Effect, Progress, SubscribePayload, Told } from "./effects.js";
 import { Observed } from "./listeners.js";
-import { CursorKeeper, type CursorStore } from "./persist.js";
+import { CursorKeeper, type CursorStore, LOCK_WAIT } from "./persist.js";
 import {
   type Batch,
   type Cursors,
@@ -74,6 +74,8 @@ export interface SubscriptionHost {
 }
 
 const NONE: readonly StreamEvent[] = [];
+/** Milliseconds for what is in hand at the end: who subscribes next waits about twice as long for the store. */
+const LAST_WAIT = LOCK_WAIT / 2;
 
 export class Subscription {
   /** Resolves once the kept cursors are read and the subscription takes part. */
@@ -82,6 +84,7 @@ export class Subscription {
   private readonly observed: Observed<SubscriptionSnapshot>;
   private keeper: CursorKeeper | undefined;
   private started = false;
+  private leaving: ReturnType<typeof setTimeout> | undefined;
   /** Per lane the events that are handed over one by one, after their batch failed. */
   private readonly singles = { critical: NONE, normal: NONE };
   private readonly errors: { [lane in Lane]?: unknown } = {};
@@ -108,11 +111,14 @@ export class Subscription {
     return this.observed.onChange(watcher);
   }
 
-  /** End the subscription; no handler is called again. A handler that is running isn't interrupted. */
+  /**
+   * End the subscription; no handler is called again. One that is running isn't interrupted, and what it applies
+   * within half a second is kept.
+   */
   unsubscribe(): void {
     if (this.receiver.link === "closed") return;
     this.receiver.close();
-    if (this.started) void this.keeper?.release();
+    if (this.started) this.leave();
     this.host.left(this);
     this.changed();
   }
@@ -165,7 +171,7 @@ export class Subscription {
       this.notKept(error);
     }
     this.started = true;
-    if (this.receiver.link === "closed") void this.keeper?.release();
+    if (this.receiver.link === "closed") this.leave();
     else if (!this.host.away()) this.connected(this.host.now());
   }
 
@@ -291,6 +297,19 @@ export class Subscription {
 
   private save(): void {
     this.keeper?.save(this.receiver.cursors);
+    if (this.receiver.link === "closed") this.leave();
+  }
+
+  /** Give the store back, once what is in hand was applied and saved, or takes too long. */
+  private leave(): void {
+    const { keeper } = this;
+    if (!keeper) return;
+    if (this.receiver.pending > 0) {
+      this.leaving ??= setTimeout(() => void keeper.release(), LAST_WAIT);
+      return;
+    }
+    clearTimeout(this.leaving);
+    void keeper.release();
   }
 
   // What can be seen

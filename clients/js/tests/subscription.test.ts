@@ -346,6 +346,44 @@ describe("persist with a store of your own", () => {
     expect(store.released).toBe(1);
   });
 
+  it("keeps what the handler applied that left", async () => {
+    const store = storeOf({});
+    const client = net.client();
+    net.up();
+    const onEvent = ({ id }: StreamEvent) => id === "n2" && subscription.unsubscribe();
+    const subscription = client.subscribe("s", { persist: store, onEvent });
+    await subscription.ready;
+    net.socket.last("subscribe").ack?.(lanes());
+    net.socket.receive("batch", batch(0, 3));
+    await pass(0);
+    expect(store.saved.at(-1)).toMatchObject({ normal: ["e1", 2, "n2"] });
+    expect(store.released).toBe(1);
+  });
+
+  it("waits with giving the store back for a handler that is at work, and not for one that hangs", async () => {
+    for (const [takes, offset] of [
+      [300, 1],
+      [Number.POSITIVE_INFINITY, 0],
+    ] as const) {
+      const store = storeOf({});
+      const client = net.client();
+      net.up();
+      const onEvent = () => new Promise((done) => takes === 300 && setTimeout(done, takes));
+      const subscription = client.subscribe("s", { persist: store, onEvent });
+      await subscription.ready;
+      net.socket.last("subscribe").ack?.(lanes());
+      net.socket.receive("batch", batch(0, 3));
+      subscription.unsubscribe();
+      await pass(200);
+      expect(store.released).toBe(0);
+      await pass(400);
+      expect(store.saved.at(-1)?.normal?.[1]).toBe(offset);
+      expect(store.released).toBe(1);
+      await pass(1_000);
+      expect(store.released).toBe(1);
+    }
+  });
+
   it("begins fresh and says not_kept where the store fails", async () => {
     const told: Notice[] = [];
     const store = { ...storeOf({}), load: () => Promise.reject(new Error("broken")) };
