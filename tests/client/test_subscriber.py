@@ -6,13 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
 from websockets.utils import accept_key
 
+from steadcast import AsyncPublisher, Steadcast
 from steadcast.client.subscriber import Delivery, Subscriber
+from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
 from steadcast.errors import InvalidRequest, InvalidStream, NotAllowed
 from steadcast.event import Lane
+from steadcast.socketio.websocket import DirectWebSocket
 from steadcast.testing import FaultProxy
+from tests.support.asgi import served
 from tests.support.house import House, listening
 
 if TYPE_CHECKING:
@@ -250,6 +255,17 @@ async def test_critical_events_come_first(house: House) -> None:
         assert {d.lane for d in await take(subscriber, 2)} == {Lane.CRITICAL}
 
 
+async def test_a_server_under_a_base_path_is_followed_by_the_url_that_publishers_take() -> None:
+    async with Steadcast(settings=Settings(engine="memory:", base_path="/live")) as cast:
+        config = uvicorn.Config(cast, port=0, ws=DirectWebSocket, log_config=None, lifespan="off")
+        async with served(config) as port:
+            url = f"http://127.0.0.1:{port}/live/"
+            async with AsyncPublisher(url) as publisher, Subscriber(url, "s", start="start") as subscriber:
+                receipt = await publisher.publish("s", type="t")
+                (delivery,) = await take(subscriber, 1)
+    assert delivery.event.id == receipt.id
+
+
 async def test_a_permanent_refusal_is_raised_to_the_reader() -> None:
     def never(_: object, __: object) -> None:
         raise NotAllowed("a token is needed", code="unauthorized")
@@ -304,3 +320,8 @@ def test_what_no_server_would_take_is_refused_at_once(
 ) -> None:
     with pytest.raises(error):
         Subscriber("http://127.0.0.1:1", stream, start=start)
+
+
+def test_a_url_of_no_server_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRequest):
+        Subscriber("127.0.0.1:port", "s")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from steadcast import wire
+from steadcast.client.address import parse_address
 from steadcast.client.connection import Connection
 from steadcast.client.problems import wait_of
 from steadcast.client.token import fresh
@@ -74,17 +75,19 @@ class Subscriber:
         on_told: Callable[[Told], None] | None = None,
         ping_timeout: float = PING_TIMEOUT,
         backoff: Backoff | None = None,
-        socketio_path: str = "socket.io",
+        socketio_path: str | None = None,
     ) -> None:
         """Say what to follow; `start` is the protocol's `from`: "start", "end" or {"last": N}.
 
         A `token` function, which may be awaited, is asked at every connect; one that fails is asked again.
+        `socketio_path` counts from the server's root; by default it is `socket.io` under the path of `url`.
 
         Raises `InvalidStream` or `InvalidRequest` for what no server would take.
         """
         wire.check_from(start)
         kept = {Lane(lane): wire.check_cursor(cursor) for lane, cursor in (cursors or {}).items()}
-        self.url = url
+        address = parse_address(url)
+        self.url = address.url
         self.client_id = client_id or secrets.token_hex(8)
         self.connects = 0
         self.unreadable = 0
@@ -94,7 +97,7 @@ class Subscriber:
         self._on_told = on_told
         self._ping_timeout = ping_timeout
         self._backoff = backoff or Backoff(base=0.2, cap=8.0, spread=0.8)
-        self._path = socketio_path
+        self._path = f"{address.base}/socket.io".lstrip("/") if socketio_path is None else socketio_path
         self._ready: dict[Lane, Deliver] = {}
         self._in_hand: Lane | None = None
         self._wake = asyncio.Event()

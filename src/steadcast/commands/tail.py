@@ -121,11 +121,10 @@ def _subscriber(
     log.setLevel(logging.INFO)
     log.propagate = False
     return kind(
-        f"{address.scheme}://{address.authority}",
+        address.url,
         stream,
         token=token,
         on_told=_tell_gap,
-        socketio_path=f"{address.base}/socket.io".strip("/"),
         **wanted,
     )
 
