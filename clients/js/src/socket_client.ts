@@ -8,6 +8,7 @@ import { InvalidRequest, SteadcastError } from "./errors.js";
 import { Health } from "./health.js";
 import { type Hearer, hear } from "./hear.js";
 import { type Listener, Listeners, Observed } from "./listeners.js";
+import { metricsOf } from "./metrics.js";
 import {
   type ClientSnapshot,
   type ClientState,
@@ -178,23 +179,11 @@ export class SocketClient {
 
   /** What the connection and what goes over it did so far. */
   getConnectionMetrics(): ConnectionMetrics {
-    const now = this.now();
-    const { outbox, keepFailures } = this.emissions;
-    const silent = this.health.sinceLastPing(now);
+    const { connection, health, emissions, wire, malformed } = this;
     return {
-      isConnected: this.connected,
-      uptime: this.connection.uptime(now) / 1_000,
-      lastPing: silent === null ? null : silent / 1_000,
-      queuedEvents: outbox.queued,
-      pendingEmissions: outbox.pending,
-      retryAttempts: outbox.counts.retries,
-      disconnects: this.connection.disconnects,
-      disconnectedFor: this.connection.disconnectedFor(now) / 1_000,
+      ...metricsOf({ connection, health, emissions, wire }, this.now()),
       ...this.retired.sum(this.subscriptions.values()),
-      malformed: this.malformed,
-      emitsDropped: this.wire.emitsDropped,
-      tokenFailures: this.wire.tokenFailures,
-      keepFailures,
+      malformed,
     };
   }
 
