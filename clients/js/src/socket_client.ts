@@ -66,6 +66,8 @@ export class SocketClient {
   };
   private readonly stopWaking: () => void;
   private welcomed = false;
+  /** Whether the listeners heard the `connect` of this connection. */
+  private told = false;
   private welcomeDue: number | undefined;
   private node: string | null = null;
   private refusal: Refusal | null = null;
@@ -138,8 +140,9 @@ export class SocketClient {
 
   /** Go offline until `connect`; subscriptions, cursors and the queue are kept. */
   disconnect(): this {
-    this.endSession();
-    this.obey(this.connection.close(this.now()));
+    const effects = this.connection.close(this.now());
+    if (this.told) this.obeyAndTell(effects, "io client disconnect");
+    else this.obey(effects);
     return this;
   }
 
@@ -149,9 +152,8 @@ export class SocketClient {
    */
   cut(seconds: number): this {
     if (!this.connected) return this;
-    this.endSession();
-    this.obey(this.connection.lost(this.now(), this.platform.random(), seconds * 1_000));
-    this.listeners.call("disconnect", ["cut"]);
+    const effects = this.connection.lost(this.now(), this.platform.random(), seconds * 1_000);
+    this.obeyAndTell(effects, "cut");
     return this;
   }
 
@@ -159,8 +161,8 @@ export class SocketClient {
   close(): void {
     if (this.ended) return;
     for (const subscription of [...this.subscriptions.values()]) subscription.unsubscribe();
-    this.disconnect();
     this.ended = true;
+    this.disconnect();
     this.emissions.close();
     this.wire.forsakeHeld();
     this.stopWaking();
@@ -276,13 +278,13 @@ export class SocketClient {
     this.leaving = null;
     this.welcomeDue = now + WELCOME_WAIT;
     this.wire.flushHeld();
+    this.told = true;
     this.listeners.call("connect", []);
     this.changed();
   }
 
   private lost(event: string, detail: unknown, refusal: Refusal | undefined): void {
     const now = this.now();
-    this.endSession();
     if (refusal) this.refusal = refusal;
     const again = (refusal?.retryAfter ?? 0) * 1_000;
     const permanent = refusal && !refusal.temporary;
@@ -297,6 +299,7 @@ export class SocketClient {
   private message(event: string, args: readonly unknown[]): void {
     // What a server emits from within its connect handler is heard just before `connect` is.
     this.accepted();
+    if (!this.connected) return; // a listener of `connect` ended it
     // Before the welcome nothing is of our protocol: a plain server's own `ping` or `error` is left alone.
     const ours = event === "welcome" ? !this.welcomed : this.welcomed;
     if (ours && !hear(event, args[0], this.hearer)) this.malformed += 1;
@@ -335,15 +338,16 @@ export class SocketClient {
   private failed(refusal: Refusal): void {
     this.refusal = refusal;
     // The next connect asks for a fresh token; cursors and outbox are kept.
-    if (["token_expired", "token_revoked"].includes(refusal.code)) this.cycle(false);
+    if (["token_expired", "token_revoked"].includes(refusal.code)) this.cycle(refusal.code);
   }
 
   // Time
 
   private tick(): void {
     const now = this.now();
-    if (this.health.handleTimeout(now)) this.cycle(true);
-    this.obey(this.connection.handleTimeout(now, this.platform.random()));
+    if (this.health.handleTimeout(now)) this.cycle("stale");
+    const why = this.connected ? "goaway" : new Error("timeout");
+    this.obeyAndTell(this.connection.handleTimeout(now, this.platform.random()), why);
     if (this.welcomeDue !== undefined && this.welcomeDue <= now) {
       // No welcome came: the server is a plain Socket.IO one.
       this.welcomeDue = undefined;
@@ -375,9 +379,16 @@ export class SocketClient {
     this.obey(this.connection.wake(this.now()));
   }
 
-  private cycle(stale: boolean): void {
-    this.endSession();
-    this.obey(this.connection.cycle(this.now(), this.platform.random(), stale));
+  private cycle(why: string): void {
+    const { connection, platform } = this;
+    this.obeyAndTell(connection.cycle(this.now(), platform.random(), why === "stale"), why);
+  }
+
+  /** Obey, and tell of an end that this side made as of one that the network made. */
+  private obeyAndTell(effects: readonly ConnectionEffect[], why: unknown): void {
+    const event = this.told ? "disconnect" : "connect_error";
+    this.obey(effects);
+    if (effects.includes("shut")) this.listeners.call(event, [why]);
   }
 
   private obey(effects: readonly ConnectionEffect[]): void {
@@ -392,7 +403,7 @@ export class SocketClient {
   }
 
   private endSession(): void {
-    this.welcomed = false;
+    this.welcomed = this.told = false;
     this.welcomeDue = undefined;
     this.node = null;
     this.health.disconnected();

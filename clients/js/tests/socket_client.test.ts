@@ -313,6 +313,39 @@ describe("plain Socket.IO", () => {
     expect(seen).toEqual(["connect", "transport error", "websocket error"]);
   });
 
+  it("tells every end of a connection once, whoever made it, and a connect without answer", async () => {
+    const client = net.client();
+    const heard: string[] = [];
+    client.on("connect", () => heard.push("connect"));
+    client.on("disconnect", (reason: string) => heard.push(reason));
+    client.on("connect_error", ({ message }: Error) => heard.push(message));
+    net.up();
+    await pass(45_000);
+    net.up();
+    await pass(6_000);
+    net.socket.receive("error", { code: "token_expired", temporary: true, message: "" });
+    net.up().receive("goaway", { reason: "draining", reconnect_in: [1, 1] });
+    await pass(2_000);
+    await pass(21_000);
+    net.up();
+    client.disconnect().disconnect().connect().close();
+    expect(heard).toEqual([
+      ...["connect", "stale", "connect", "token_expired", "connect", "goaway", "timeout"],
+      ...["connect", "io client disconnect"],
+    ]);
+  });
+
+  it("hears nothing on a connection that a listener of its connect ended", () => {
+    const client = net.client();
+    client.once("connect", () => client.disconnect());
+    client.subscribe("s");
+    net.socket.receive("welcome", { version: 1, node: "n1" });
+    expect(client.snapshot()).toMatchObject({ state: "closed", welcomed: false });
+    client.connect();
+    net.up().last("subscribe");
+    expect(client.snapshot()).toMatchObject({ state: "online", welcomed: true });
+  });
+
   it("emits as it is, and holds what is emitted without a connection", () => {
     const client = net.client();
     client.emit("a", 1, 2);
