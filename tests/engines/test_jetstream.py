@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +432,23 @@ async def test_a_full_log_refuses_events_for_now_and_can_still_be_read(nodes: No
     assert (caught.value.code, caught.value.temporary) == ("engine_full", True)
     again = nodes.open()
     assert len((await again.read("s", NORMAL, 0)).events) == kept
+
+
+async def test_a_full_log_is_trimmed_by_its_retention_and_takes_events_again(nodes: Nodes) -> None:
+    engine = nodes.open(nodes.url + "&max_bytes=400000", retention=Retention(events=20))
+    numbers = count()
+    for size in (1000, 300, 1):
+        with suppress(EngineUnavailable):
+            while True:
+                await engine.append("s", [event(next(numbers), "x" * size)])
+    await engine.trim()
+    assert (await engine.describe("s")).streams["s"][NORMAL].events == 20
+    assert (await engine.append("s", [event(0, "x" * 1000)]))[0].duplicate
+    assert not (await engine.append("s", [event("more", "x" * 1000)]))[0].duplicate
+    again = nodes.open()
+    assert ids(await again.read("s", NORMAL, -1)) == ["more"]
+    info = json.loads(await nodes.api(f"STREAM.INFO.{nodes.name}", b'{"subjects_filter": ">"}'))
+    assert info["state"]["subjects"][Subjects(nodes.name).spare] == 1, "kept for the next time"
 
 
 async def test_more_than_jetstream_takes_as_one_is_refused(nodes: Nodes) -> None:

@@ -15,10 +15,11 @@ import structlog
 
 from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Description, Retention
 from steadcast.engines.jetstream_append import QUEUE_BYTES, QUEUE_EVENTS, Appender, Counts
+from steadcast.engines.jetstream_check import keep_spare
 from steadcast.engines.jetstream_link import NO_MESSAGE, Answered, away
 from steadcast.engines.jetstream_log import Log, LogCounts
 from steadcast.engines.jetstream_records import decode_event
-from steadcast.engines.jetstream_trim import due, purge, trim_step, upto_step
+from steadcast.engines.jetstream_trim import LEAST, STEP, due, free_spare, purge, trim_step, upto_step
 from steadcast.engines.page import check_limit, check_position, check_trim, prepare
 from steadcast.engines.sqlite import MAX_DRIFT, steady
 from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
@@ -156,6 +157,7 @@ class JetStreamEngine:
             gone += await self._trim_lane(known, upto)
             if number % LANES_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        await keep_spare(await self._log.ready(), self._log.subjects, self._log.config)
         if upto is None:
             await self._sweep()
         return gone
@@ -238,21 +240,29 @@ class JetStreamEngine:
     # Trimming
 
     async def _trim_lane(self, lane: LaneIndex, upto: int | None) -> int:
-        trimmed = 0
+        trimmed, most = 0, STEP
         while True:
             index = self._log.index
             last, count = (
-                due(index, lane, self.retention, self._before(self.retention.age))
+                due(index, lane, self.retention, self._before(self.retention.age), most)
                 if upto is None
-                else upto_step(index, lane, upto)
+                else upto_step(index, lane, upto, most)
             )
             if not count:
                 return trimmed
-            if not await trim_step(self._log, lane, last):
+            try:
+                done = await trim_step(self._log, lane, last)
+            except EngineUnavailable as error:
+                if error.code != "engine_full" or (most == LEAST and not await free_spare(self._log)):
+                    raise
+                most = LEAST
+                continue
+            if not done:
                 self._trims_lost += 1
                 return trimmed
             trimmed += count
             self._trimmed += count
+            most = min(2 * most, STEP)
 
     async def _sweep(self) -> None:
         before = self._before(self._ids_age)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from steadcast.engines.jetstream_link import NO_MESSAGE, Answered
-from steadcast.engines.jetstream_records import Kind
+from steadcast.engines.jetstream_records import ROLLUP, Kind
 from steadcast.errors import EngineRefused
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("steadcast.jetstream")
 
+SPARE: Final = 16 * 1024
+"""Bytes that a log with a limit has to spare, for the first steps that trim it when it is full …"""
+SPARE_SHARE: Final = 16
+"""… or this part of the limit, where that is less."""
 _NEEDED: Final = {
     "retention": "limits",
     "allow_direct": True,
@@ -67,6 +71,27 @@ def check_stream(config: Mapping[str, Any], options: Options) -> None:
     for name, wanted in asked.items():
         if config.get(name) != wanted:
             log.warning("the log is not as asked for", what=name, asked=wanted, found=config.get(name))
+
+
+async def keep_spare(link: Link, subjects: Subjects, config: Mapping[str, Any]) -> None:
+    """See that a log with a limit has spare room; one that is full already has to go without.
+
+    Raises `EngineUnavailable`.
+    """
+    limit = int(config.get("max_bytes", -1))
+    if limit <= 0:
+        return
+    try:
+        await link.api(f"STREAM.MSG.GET.{config['name']}", {"last_by_subj": subjects.spare})
+    except Answered as error:
+        if error.code != NO_MESSAGE:
+            raise error.told() from error
+    else:
+        return
+    try:
+        await link.ask(subjects.spare, bytes(min(SPARE, limit // SPARE_SHARE)), ROLLUP)
+    except Answered as error:
+        log.warning("no room is kept to trim the log when it is full", detail=str(error))
 
 
 def window_of(config: Mapping[str, Any]) -> float:

@@ -21,7 +21,7 @@ import nats.errors
 import structlog
 
 from steadcast.engines.base import PAGE_EVENTS
-from steadcast.engines.jetstream_check import check_stream, is_same, stream_config
+from steadcast.engines.jetstream_check import check_stream, is_same, keep_spare, stream_config
 from steadcast.engines.jetstream_follow import Follower
 from steadcast.engines.jetstream_index import Index
 from steadcast.engines.jetstream_link import (
@@ -86,6 +86,7 @@ class Log:
         self.index = Index()
         self.counts = LogCounts()
         self.caught_up = float("-inf")
+        self.config: dict[str, Any] = {}
         self._watches = watches
         # bounded by the URL's servers
         self._servers = deque(random.sample(options.servers, len(options.servers)))
@@ -348,6 +349,7 @@ class Log:
         """See that the log is the known one, and read it where it isn't; gives the epoch that is over."""
         info = await self._info(link)
         check_stream(info["config"], self.options)
+        await keep_spare(link, self.subjects, info["config"])
         over = None
         if self.index.witness is not None and not await self._same(link, info):
             # A leader that lost its quorum may not know the last records: one that can write does.
@@ -356,7 +358,7 @@ class Log:
             if not await self._same(link, info):
                 over = self.index.epoch
                 self._forget()
-        self._created = info["created"]
+        self._created, self.config = info["created"], info["config"]
         if self.index.seq == 0:
             await self._read_whole(link)
         return over

@@ -5,6 +5,7 @@
     steadcast.NAME.meta.ids               the ids of events that are about to be trimmed
     steadcast.NAME.meta.epoch             the log's epoch; only the last is kept
     steadcast.NAME.meta.probe             nothing: a write that shows that writes work; only the last is kept
+    steadcast.NAME.meta.probe.spare       zeros, in a log with a limit: the room to trim it when it is full
 
 A stream's dots are commas in a subject: names may have dots side by side, tokens may not be empty.
 """
@@ -121,6 +122,7 @@ class Subjects:
         self.ids = f"{self.root}.meta.ids"
         self.epoch = f"{self.root}.meta.epoch"
         self.probe = f"{self.root}.meta.probe"
+        self.spare = f"{self.probe}.spare"
 
     def event(self, stream: str, lane: Lane) -> str:
         """Give the subject of a lane's events."""

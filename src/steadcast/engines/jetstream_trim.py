@@ -1,4 +1,8 @@
-"""Trimming: a lane's oldest events go once their ids are kept and its mark says so, in the log itself."""
+"""Trimming: a lane's oldest events go once their ids are kept and its mark says so, in the log itself.
+
+That takes room before it gives any. A log with a limit (`max_bytes`) has some spare for it (`keep_spare`),
+which goes when the log is full, and comes back when it is trimmed.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,22 @@ if TYPE_CHECKING:
 
 STEP: Final = 2_048
 """Events whose ids go into one record: about 100 KiB."""
+LEAST: Final = 8
+"""Events of a step where the log is full: with their mark they take about 1 KiB."""
 
 
-def due(index: Index, lane: LaneIndex, retention: Retention, before: int | None) -> tuple[int, int]:
+def due(
+    index: Index, lane: LaneIndex, retention: Retention, before: int | None, most: int = STEP
+) -> tuple[int, int]:
     """Give the offset up to which a lane's next step trims, and how many events that are; 0 where none.
 
-    `before` is the append time, in milliseconds, before which events are too old; None where age waits.
+    They are at most `most`. `before` is the append time, in milliseconds, before which events are too old;
+    None where age waits.
     """
     over = lane.events - retention.events
     over_bytes = lane.bytes - retention.bytes
     upto = gone = 0
-    for row in index.rows(lane, lane.trimmed, STEP):
+    for row in index.rows(lane, lane.trimmed, most):
         if over <= 0 and over_bytes <= 0 and (before is None or row.at >= before):
             break
         upto, gone = row.seq, gone + 1
@@ -34,9 +43,9 @@ def due(index: Index, lane: LaneIndex, retention: Retention, before: int | None)
     return upto, gone
 
 
-def upto_step(index: Index, lane: LaneIndex, upto: int) -> tuple[int, int]:
+def upto_step(index: Index, lane: LaneIndex, upto: int, most: int = STEP) -> tuple[int, int]:
     """Give the same for dropping a lane's events up to an offset."""
-    rows = [row.seq for row in index.rows(lane, lane.trimmed, STEP) if row.seq <= upto]
+    rows = [row.seq for row in index.rows(lane, lane.trimmed, most) if row.seq <= upto]
     return (rows[-1], len(rows)) if rows else (0, 0)
 
 
@@ -62,9 +71,15 @@ async def trim_step(log: Log, lane: LaneIndex, upto: int) -> bool:
     return True
 
 
-async def purge(log: Log, link: Link, subject: str, upto: int) -> None:
-    """Free what stands on a subject up to a sequence. Raises `EngineUnavailable`."""
+async def purge(log: Log, link: Link, subject: str, upto: int) -> int:
+    """Free what stands on a subject up to a sequence; gives how many went. Raises `EngineUnavailable`."""
     try:
-        await link.api(f"STREAM.PURGE.{log.options.stream}", {"filter": subject, "seq": upto + 1})
+        answer = await link.api(f"STREAM.PURGE.{log.options.stream}", {"filter": subject, "seq": upto + 1})
     except Answered as error:
         raise error.told() from error
+    return int(answer["purged"])
+
+
+async def free_spare(log: Log) -> bool:
+    """Free the spare room of a full log; False where there is none any more. Raises `EngineUnavailable`."""
+    return bool(await purge(log, await log.ready(), log.subjects.spare, log.index.seq))
