@@ -15,6 +15,8 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 _PORTS = {"http": 80, "https": 443}
 _LOCAL = {"localhost", "::1", "0.0.0.0", "::", ""}  # noqa: S104 - a name to recognise, nothing is bound
 _LONGEST_FOLDER = 200
+_LONGEST_LABEL = 63
+"""Characters between two dots of a name (RFC 1035, section 2.3.4)."""
 
 
 class Address:
@@ -68,6 +70,9 @@ def parse_address(url: str) -> Address:
     if not host or parts.username is not None or parts.query or parts.fragment:
         _refuse(url, "it needs a host, and takes no user, query or fragment")
     _check_printable(url, host + parts.path)
+    if ":" not in host and not all(0 < len(label) <= _LONGEST_LABEL for label in host.split(".")):
+        # The lookup of such a name raises what is no OSError.
+        _refuse(url, f"the parts of a host's name have 1 to {_LONGEST_LABEL} characters")
     return Address(parts.scheme, host, _PORTS[parts.scheme] if port is None else port, parts.path.rstrip("/"))
 
 
