@@ -153,6 +153,13 @@ describe("the filter", () => {
       expect(() => compile({ ...NO_FILTER, text: sign })?.name).not.toThrow();
   });
 
+  it("finds a text with quotes and backslashes as it reads, and a field as it stands in JSON", () => {
+    const told = compile({ ...NO_FILTER, text: String.raw`"fix" C:\temp\x "command":` });
+    const data = { command: String.raw`git -C C:\temp\x commit -m "fix"` };
+    const [said, not] = taken([event(1, 1, { data }), event(2, 2)], NORMAL);
+    expect(said && not && [told?.(said), told?.(not)]).toEqual([true, false]);
+  });
+
   it("lets everything through when it is empty", () => {
     expect(compile({ ...NO_FILTER, text: "  " })).toBeNull();
   });

@@ -5,15 +5,22 @@ import type { Row } from "./row.js";
 
 export type Matcher = (event: SeenEvent) => boolean;
 
+function patternOf(...texts: string[]): RegExp {
+  const escaped = texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  return new RegExp(escaped.join("|"), "iu");
+}
+
 function matcherOf(word: string): Matcher {
-  const pattern = new RegExp(word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu");
+  const pattern = patternOf(word);
+  // A text's quotes and backslashes stand in JSON with a backslash before them.
+  const inData = patternOf(word, JSON.stringify(word).slice(1, -1));
   return (event) =>
     pattern.test(event.type) ||
     pattern.test(event.source) ||
     pattern.test(event.subject ?? "") ||
     pattern.test(event.id) ||
     pattern.test(event.lane) ||
-    pattern.test(JSON.stringify(event.data) ?? "");
+    inData.test(JSON.stringify(event.data) ?? "");
 }
 
 function wordsOf(filter: Filter): Matcher[] {
