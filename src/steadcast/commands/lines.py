@@ -42,7 +42,10 @@ class Lines:
 
     def _read(self, *, block: bool) -> bool:
         """Read on; False at the end, and where nothing is there and `block` is False."""
-        if self._ended or not (block or select.select([self._source], [], [], 0)[0]):
+        if self._ended:
+            return False
+        # Waited for here, not in the read: it raises at once where a parent has made its pipe non-blocking.
+        if not select.select([self._source], [], [], None if block else 0)[0]:
             return False
         chunk = os.read(self._source, _CHUNK)
         if not chunk:
