@@ -70,9 +70,9 @@ def test_what_is_there_is_given_without_waiting_for_more() -> None:
 def test_a_pipe_that_is_not_blocking_is_waited_for() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    with os.fdopen(writing, "wb") as pipe:
-        later = threading.Timer(0.1, lambda: (pipe.write(b"1\n"), pipe.flush()))
-        later.start()
-        assert Lines(reading, longest=10).next_group(5, 100) == [(1, b"1")]
-        later.join()
+    later = threading.Timer(0.1, os.write, (writing, b"1\n"))
+    later.start()
+    assert Lines(reading, longest=10).next_group(5, 100) == [(1, b"1")]
+    later.join()
     os.close(reading)
+    os.close(writing)
