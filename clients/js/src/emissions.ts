@@ -14,7 +14,7 @@ export interface EmitOptions {
   readonly priority?: Lane;
   /** The server acknowledged it, with this answer. */
   readonly onSuccess?: (answer: unknown) => void;
-  /** It was given up and is never sent again: `queue_full`, `max_retries`, `unsendable`, `closed` or the server's code. */
+  /** It was given up and is never sent again: `queue_full`, `max_retries`, `max_cuts`, `unsendable`, `closed` or the server's code. */
   readonly onFailure?: (reason: string) => void;
 }
 

@@ -36,7 +36,7 @@ export class InvalidRequest extends SteadcastError {
 /** An emission that was given up. It is never sent again. */
 export class EmissionFailed extends SteadcastError {
   override name = "EmissionFailed";
-  /** `queue_full`, `max_retries`, `unsendable`, `closed`, or the code of a permanent refusal. */
+  /** `queue_full`, `max_retries`, `max_cuts`, `unsendable`, `closed`, or the code of a permanent refusal. */
   readonly reason: string;
   /** What the server said last, if it said anything. */
   readonly refusal: Refusal | undefined;

@@ -3,10 +3,16 @@
  *
  * An emission is `queued` (waits for a connection or its turn), `sent` (waits for its ack) or `resting`
  * (waits for its next try). It leaves when it is acked or has failed, and after either it is never sent again.
- * A cut uses up no try: what was sent and not acked is queued anew, in its old place.
+ * A cut uses up no try: what was sent and not acked is queued anew, in its old place. What is cut off again and
+ * again may be what ends the connection (a message that the server's transport doesn't take): it goes alone then,
+ * so that nothing else is blamed, and is given up before it keeps everything else from going on.
  */
 
 import type { Lane, Refusal } from "./wire.js";
+
+/** Connections that ended while an emission waited for its ack: it goes alone from then on, and has failed. */
+const ALONE_AFTER = 3;
+const MAX_CUTS = 12;
 
 /** An emission as it is accepted, and as it is kept over a reload. */
 export interface Emission {
@@ -64,6 +70,7 @@ interface Entry {
   readonly order: number;
   phase: Phase;
   failures: number;
+  cuts: number;
   /** Names the try whose ack is awaited. */
   serial: number;
   due: number;
@@ -80,6 +87,8 @@ export class Outbox {
   private readonly queues: { readonly [lane in Lane]: Entry[] } = { critical: [], normal: [] };
   private online = false;
   private withIds = false;
+  /** The emission that was last sent alone. */
+  private alone: Entry | undefined;
   private flushAt = 0;
   private orders = 0;
   private oldest = 0;
@@ -134,7 +143,8 @@ export class Outbox {
   accept(now: number, emission: Emission): OutboxEffect[] {
     if (this.entries.has(emission.id)) return [];
     const entry = this.enter(emission, this.orders++);
-    if (this.online && this.queued === 0 && this.pending <= this.maxPending) this.send(now, entry);
+    const free = this.queued === 0 && this.pending <= this.maxPending && !this.isAlone();
+    if (this.online && free) this.send(now, entry);
     else this.enqueue(entry);
     return this.drain();
   }
@@ -154,6 +164,9 @@ export class Outbox {
   connected(now: number, withIds: boolean): OutboxEffect[] {
     this.online = true;
     this.withIds = withIds;
+    for (const entry of [...this.entries.values()]) {
+      if (entry.cuts >= MAX_CUTS) this.fail(entry, "max_cuts");
+    }
     return this.handleTimeout(now);
   }
 
@@ -161,7 +174,9 @@ export class Outbox {
   disconnected(): void {
     this.online = false;
     for (const entry of this.entries.values()) {
-      if (entry.phase === "sent") this.requeue(entry);
+      if (entry.phase !== "sent") continue;
+      entry.cuts += 1;
+      this.requeue(entry);
     }
   }
 
@@ -207,6 +222,7 @@ export class Outbox {
       order,
       phase: "queued",
       failures: 0,
+      cuts: 0,
       serial: 0,
       due: 0,
       refusal: undefined,
@@ -217,7 +233,15 @@ export class Outbox {
   }
 
   private canFlush(): boolean {
-    return this.online && this.queued > 0 && this.pending < this.maxPending;
+    const next = this.queues.critical[0] ?? this.queues.normal[0];
+    if (!this.online || !next || this.isAlone()) return false;
+    if (next.cuts < ALONE_AFTER) return this.pending < this.maxPending;
+    return ![...this.entries.values()].some(({ phase }) => phase === "sent");
+  }
+
+  private isAlone(): boolean {
+    const { alone } = this;
+    return alone?.phase === "sent" && this.entries.has(alone.emission.id);
   }
 
   private flush(now: number): void {
@@ -232,6 +256,7 @@ export class Outbox {
     entry.phase = "sent";
     entry.due = now + this.ackTimeout;
     entry.serial = ++this.serials;
+    if (entry.cuts >= ALONE_AFTER) this.alone = entry;
     if (entry.failures > 0) this.retries += 1;
     const { emission, serial } = entry;
     this.effects.push({ kind: "send", emission, withId: this.withIds, serial });

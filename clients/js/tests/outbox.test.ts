@@ -43,6 +43,22 @@ function serialOf(effects: readonly OutboxEffect[]): number {
   return sent.serial;
 }
 
+/** A connection to a server that answers what came within 100 ms, or nothing where "poison" was among it. */
+function live(outbox: Outbox, from: number, over: Map<string, string>): void {
+  const sent: [id: string, serial: number][] = [];
+  const note = (effects: readonly OutboxEffect[]) => {
+    for (const each of effects) {
+      if (each.kind === "send") sent.push([each.emission.id, each.serial]);
+      else over.set(each.emission.id, each.kind === "failed" ? each.reason : each.kind);
+    }
+  };
+  note(outbox.connected(from, true));
+  for (let now = from; now < from + 100; now += 10) note(outbox.handleTimeout(now));
+  const answered = sent.some(([id]) => id === "poison") ? [] : [...sent];
+  for (const [id, serial] of answered) note(outbox.acked(from + 100, id, serial, "yes"));
+  outbox.disconnected();
+}
+
 const AWAY = { code: "unavailable", temporary: true, message: "" };
 const NEVER = { code: "invalid_event", temporary: false, message: "" };
 
@@ -195,6 +211,32 @@ describe("outbox offline", () => {
     }
     expect([outbox.queued, outbox.pending]).toEqual([3, 0]);
     expect(outbox.counts.failed).toEqual({});
+  });
+
+  it("gives up what ends each connection, as max_cuts, and nothing else", () => {
+    const outbox = new Outbox({ spacing: 10 });
+    for (const id of ["a", "b", "poison", "c"]) outbox.accept(0, emission(id));
+    outbox.accept(0, emission("d", { priority: "critical" }));
+    const over = new Map<string, string>();
+    for (let from = 0; from < 20_000; from += 1_000) live(outbox, from, over);
+    expect(Object.fromEntries(over)).toEqual({
+      ...{ a: "delivered", b: "delivered", c: "delivered", d: "delivered" },
+      poison: "max_cuts",
+    });
+    expect(outbox.pending + outbox.queued).toBe(0);
+  });
+
+  it("sends what was cut off often while another rests before its retry", () => {
+    const outbox = new Outbox();
+    outbox.accept(0, emission("a"));
+    for (let cut = 0; cut < 3; cut += 1) {
+      outbox.connected(cut, true);
+      outbox.disconnected();
+    }
+    outbox.accept(10, emission("b", { priority: "critical" }));
+    const later = { ...AWAY, retryAfter: 3_600 };
+    outbox.acked(2_000, "b", serialOf(outbox.connected(2_000, true)), null, later);
+    expect(sends(run(outbox, 3_000)).map(([, id]) => id)).toEqual(["a"]);
   });
 
   it("evicts nothing by a cut alone", () => {
