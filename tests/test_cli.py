@@ -165,6 +165,39 @@ def test_publish_prints_the_position_that_tail_takes(steadcast: Commands) -> Non
     assert followed.objects[0]["type"] == "order.sent"
 
 
+FULL = "steadcast: standard output can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("publish quiet --type t >/dev/full", 1, FULL),
+        ("tail quiet --from start --count 1 >/dev/full", 1, FULL),
+        ("publish quiet --type t >&-", 0, ""),
+        ("tail quiet --from start --count 1 >&-", 2, "steadcast: standard output is closed\n"),
+    ],
+)
+def test_an_output_that_takes_nothing_is_told_in_words(
+    steadcast: Commands, command: str, code: int, told: str
+) -> None:
+    steadcast("publish", "quiet", "--type", "t")
+    done = subprocess.run(
+        ["sh", "-c", f"{BIN}/steadcast {command}"],
+        env=steadcast.environ,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_publish_prints_an_id_that_the_terminals_encoding_has_not(steadcast: Commands) -> None:
+    done = steadcast("publish", "orders", "--type", "t", "--id", "fünf", PYTHONIOENCODING="ascii")
+    assert done.code == 0
+    assert done.lines[0].endswith("  fünf")
+
+
 def test_publish_takes_data_from_a_file_and_from_standard_input_and_says_all_as_json(
     steadcast: Commands,
 ) -> None:

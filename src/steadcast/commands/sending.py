@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from steadcast.client.post import ACCEPTED, TEMPORARY, Connection, Outcome
 from steadcast.client.spool import FULL, Spool
 from steadcast.client.spooled import spool_root
 from steadcast.commands.exits import Exit, code_for, leave, mute, tell, token_advice
+from steadcast.commands.showing import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,11 +150,15 @@ class Sending:
         self._dropped += outcome == FULL
 
     def _print(self, told: dict[str, Any], line: str) -> None:
+        if sys.stdout is None:
+            return  # it was closed before the start: nobody wants to know
         try:
-            text = msgspec.json.encode(told).decode() if self._as_json else line
-            print(text, flush=True)  # noqa: T201 - what a command line is for
-        except BrokenPipeError:
+            write(msgspec.json.encode(told).decode() if self._as_json else line)
+        except OSError as error:
             mute()  # the events go on their way all the same
+            if not isinstance(error, BrokenPipeError):
+                tell(f"standard output can't be written: {error.strerror}")
+                self._failed += 1
 
 
 def open_sending(url: str, *, token: str | None, spools: bool, timeout: float, as_json: bool) -> Sending:

@@ -26,12 +26,12 @@ _DIM, _BLUE, _RED, _PLAIN = "\x1b[2m", "\x1b[36m", "\x1b[1;31m", "\x1b[0m"
 
 
 def show_for(*, as_json: bool) -> Show:
-    """Give what prints a delivery to standard output; it raises BrokenPipeError where nobody reads."""
+    """Give what prints a delivery to standard output; it raises as `write`."""
     if as_json:
-        return lambda delivery: _write(msgspec.json.encode(as_object(delivery)).decode())
+        return lambda delivery: write(msgspec.json.encode(as_object(delivery)).decode())
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return lambda delivery: _write(as_line(delivery, coloured=coloured, width=width))
+    return lambda delivery: write(as_line(delivery, coloured=coloured, width=width))
 
 
 def as_object(delivery: Delivery) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def _clock(time: str) -> str:
     return local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03d}"
 
 
-def _write(line: str) -> None:
+def write(line: str) -> None:
+    """Write a line to standard output, at once; raises OSError, BrokenPipeError where nobody reads."""
     # As bytes, since an event has characters that the terminal's encoding may not have.
     sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()

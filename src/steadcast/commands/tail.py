@@ -60,6 +60,8 @@ def tail(
     from steadcast.client.subscriber import Subscriber
     from steadcast.commands.showing import show_for
 
+    if sys.stdout is None:
+        leave(Exit.USAGE, "standard output is closed")
     address = parse_address(url)
     wanted: dict[str, Any] = {"start": parse_start(start), "cursors": parse_after(after or [])}
     _reach(address)
@@ -71,6 +73,9 @@ def tail(
         done = Exit.INTERRUPTED
     except SteadcastError as error:
         leave_with(error)
+    except OSError as error:
+        mute()
+        leave(Exit.FAILED, f"standard output can't be written: {error.strerror}")
     if done is Exit.INTERRUPTED:
         place.tell()
     leave(done)
