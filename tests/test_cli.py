@@ -222,6 +222,28 @@ def test_publish_takes_an_event_a_line_and_passes_over_what_is_none(steadcast: C
     assert [each["data"] for each in read] == [1, [2], 3]
 
 
+def test_what_is_not_utf_8_is_refused_and_costs_no_other_line(steadcast: Commands) -> None:
+    lines = steadcast.folder / "latin-1.jsonl"
+    lines.write_bytes(b'1\n"caf\xe9"\n3\n')
+    for command, code, count in [
+        (f"--json-lines <{lines}", 1, 2),
+        (f"--data - <{lines}", 2, 0),
+        (f"--data @{lines}", 2, 0),
+        ('--data "$(printf \'"caf\\351"\')"', 2, 0),
+    ]:
+        done = subprocess.run(
+            ["sh", "-c", f"{BIN}/steadcast publish latin --type t {command}"],
+            env=steadcast.environ,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        assert "no JSON" in done.stderr
+        assert (done.returncode, len(done.stdout.splitlines())) == (code, count)
+
+
 def test_a_live_pipe_is_published_as_its_lines_come(steadcast: Commands) -> None:
     publishing = steadcast.start("publish", "pipe", "--type", "n", "--json-lines")
     assert publishing.stdin is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -98,7 +99,7 @@ def _data(given: str | None) -> Any:
                 return _json(_limited(file, given[1:]), given[1:])
     except OSError as error:
         leave(Exit.USAGE, f"--data: {error.filename} can't be read: {error.strerror}")
-    return _json(given.encode("utf-8", "replace"), "--data")
+    return _json(os.fsencode(given), "--data")
 
 
 def _limited(file: BinaryIO, where: str) -> bytes:
@@ -113,7 +114,7 @@ def _json(content: bytes, where: str) -> Any:
 
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = " (a text needs its quotes: '\"text\"')" if content[:1].isalpha() else ""
         leave(Exit.USAGE, f"{where} is no JSON: {error}{hint}")
 
@@ -143,7 +144,7 @@ def _from_line(
         return None
     try:
         return compose(stream, **attributes, data=msgspec.json.decode(line))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         sending.refused(f"line {number}", f"no JSON: {error}")
     except InvalidInput as error:
         sending.refused(f"line {number}", error.message)
