@@ -29,7 +29,7 @@ from steadcast.socketio.websocket import DirectWebSocket
 from tests.hostile.flood import Raw
 from tests.support import house
 from tests.support.delivery import until
-from tests.support.engine import Place, closed, listening, said
+from tests.support.engine import PATIENCE, Place, closed, listening, said
 
 
 def made(**options: Any) -> Server:
@@ -171,6 +171,39 @@ async def test_a_refused_client_gets_the_refusal_alone() -> None:
         assert str(await said(socket)).startswith("44")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(socket.recv(), 0.1)
+
+
+@pytest.mark.parametrize("lets_in", [True, False])
+async def test_connecting_to_another_namespace_holds_back_nothing_of_the_first(lets_in: bool) -> None:
+    sio, answer, inside, go_on = made(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @sio.on("slow")
+    async def slow(sid: str) -> str:
+        await answer.wait()
+        return "done"
+
+    @sio.on("connect", namespace="/custom")
+    async def connect(sid: str, environ: Any) -> bool:
+        inside.set()
+        async with asyncio.timeout(PATIENCE):
+            await go_on.wait()
+        return lets_in
+
+    async with listening(sio) as place, connected(place) as socket:
+        await socket.send('427["slow"]')
+        await socket.send("40/custom")
+        await inside.wait()
+        answer.set()
+        assert await said(socket) == '437["done"]'
+        await sio.emit("binary", b"\x01", namespace="/custom")
+        await sio.emit("binary", b"\x00")
+        assert str(await said(socket)).startswith('451-["binary",')
+        assert await said(socket) == b"\x00"
+        go_on.set()
+        assert str(await said(socket)).startswith("40/custom," if lets_in else "44/custom,")
+        if lets_in:
+            assert str(await said(socket)).startswith('451-/custom,["binary",')
+            assert await said(socket) == b"\x01"
 
 
 # Messages

@@ -55,12 +55,14 @@ _FROM_CLIENTS: Final = {
 }
 _EVENT = re.compile(r"2(?:(/[^,]*),)?(\d{1,15})?\[")
 """How a message of Socket.IO begins that is an event: type, namespace, acknowledgement, arguments."""
+_NAMESPACE = re.compile(r"\d(?:\d+-)?(/[^,?]*)")
+"""How one begins that names its namespace: type, number of binary parts, namespace."""
 
 
 class Server(socketio.AsyncServer):  # type: ignore[misc]
     """python-socketio's server, where the protocol or its users need more; `counts` says what happened.
 
-    A client inside its connect gets nothing before its connect is answered. One that breaks the protocol is
+    A client inside its connect to a namespace gets nothing of that before it is answered. One that breaks the protocol is
     disconnected, and one that sends too much at once is told so.
     """
 
@@ -70,7 +72,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         self.counts: Counter[str] = Counter()
         self._connect_timeout = connect_timeout
         self._unconnected: dict[str, asyncio.TimerHandle] = {}
-        self._held: dict[str, list[Any]] = {}
+        self._held: dict[str, dict[str, list[Any]]] = {}  # by connection, and namespace that it connects to
+        self._attached: dict[str, str] = {}  # of these connections, the namespace of the last text
         self.eio.on_too_large = self._refuse_too_large
         if self.async_handlers and issubclass(self.packet_class, JsonPacket):
             self.eio.hear = self._hear
@@ -113,38 +116,63 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             )
             await self._send_packet(eio_sid, refusal)
             return
-        held = self._held.setdefault(eio_sid, [])
+        self._held.setdefault(eio_sid, {}).setdefault(namespace, [])
+        held: list[Any] = []
         try:
             await super()._handle_connect(eio_sid, namespace, data)
         finally:
-            self._held.pop(eio_sid, None)
+            held = self._let_go(eio_sid, namespace)
         if self.manager.sid_from_eio_sid(eio_sid, namespace) is not None:
             for pkt in held:
                 await self.eio.send_packet(eio_sid, pkt)
+
+    def _let_go(self, eio_sid: str, namespace: str) -> list[Any]:
+        """Hold nothing more for a connect that is answered; gives what was held."""
+        inside = self._held.get(eio_sid, {})
+        held = inside.pop(namespace, [])
+        if not inside:
+            self._held.pop(eio_sid, None)
+            self._attached.pop(eio_sid, None)
+        return held
 
     def _serves(self, namespace: str) -> bool:
         named = namespace in self.handlers or namespace in self.namespace_handlers
         return named or self.namespaces == "*" or namespace in self.namespaces
 
     async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
-        if eio_sid not in self._held or pkt.packet_type in {packet.CONNECT, packet.CONNECT_ERROR}:
+        held = self._held.get(eio_sid, {}).get(pkt.namespace or "/")
+        if held is None or pkt.packet_type in {packet.CONNECT, packet.CONNECT_ERROR}:
             await super()._send_packet(eio_sid, pkt)
             return
         encoded = pkt.encode()
         for each in encoded if isinstance(encoded, list) else [encoded]:
-            self._hold(eio_sid, self.eio.message(each))
+            self._hold(held, self.eio.message(each))
 
     async def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
-        if eio_sid in self._held:
-            self._hold(eio_sid, eio_pkt)
+        held = self._held_for(eio_sid, eio_pkt.data)
+        if held is not None:
+            self._hold(held, eio_pkt)
         else:
             await super()._send_eio_packet(eio_sid, eio_pkt)
 
-    def _hold(self, eio_sid: str, eio_pkt: Any) -> None:
-        if len(self._held[eio_sid]) >= HELD_LIMIT:
+    def _held_for(self, eio_sid: str, data: str | bytes) -> list[Any] | None:
+        """Give what is held for the namespace of a message, None where it may go out.
+
+        The binary parts of a message follow its text, and name no namespace.
+        """
+        inside = self._held.get(eio_sid)
+        if inside is None:
+            return None
+        if isinstance(data, str):
+            named = _NAMESPACE.match(data)
+            self._attached[eio_sid] = named[1] if named else "/"
+        return inside.get(self._attached.get(eio_sid, "/"))
+
+    def _hold(self, held: list[Any], eio_pkt: Any) -> None:
+        if len(held) >= HELD_LIMIT:
             self.counts["held_dropped"] += 1
         else:
-            self._held[eio_sid].append(eio_pkt)
+            held.append(eio_pkt)
 
     # Messages
 
