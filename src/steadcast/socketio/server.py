@@ -62,8 +62,8 @@ _NAMESPACE = re.compile(r"\d(?:\d+-)?(/[^,?]*)")
 class Server(socketio.AsyncServer):  # type: ignore[misc]
     """python-socketio's server, where the protocol or its users need more; `counts` says what happened.
 
-    A client inside its connect to a namespace gets nothing of that before it is answered. One that breaks the protocol is
-    disconnected, and one that sends too much at once is told so.
+    A client inside its connect to a namespace gets nothing of that before it is answered. One that breaks the
+    protocol is disconnected, and one that sends too much at once is told so.
     """
 
     def __init__(self, *, connect_timeout: float = CONNECT_TIMEOUT, **options: Any) -> None:
