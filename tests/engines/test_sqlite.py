@@ -452,12 +452,13 @@ async def test_a_page_with_a_hole_is_told_not_served(path: Path, opened: Open) -
     assert len((await engine.read("s", NORMAL, 0)).events) == 10
 
 
-async def test_a_page_with_a_damaged_event_is_told_not_served(path: Path, opened: Open) -> None:
+@pytest.mark.parametrize("damaged", ["'{'", "CAST(x'22e922' AS TEXT)"])
+async def test_a_page_with_a_damaged_event_is_told_not_served(path: Path, opened: Open, damaged: str) -> None:
     engine = opened()
     await engine.append("s", events(range(3)))
     other = apsw.Connection(str(path))
     [(key, whole)] = other.execute("SELECT key, event FROM events WHERE event ->> 'id' = '1'").fetchall()
-    other.execute("UPDATE events SET event = '{' WHERE key = ?", (key,))
+    other.execute(f"UPDATE events SET event = {damaged} WHERE key = ?", (key,))  # noqa: S608 - from above
     with pytest.raises(EngineRefused, match=r"behind offset 0 of s \(normal\)") as caught:
         await engine.read("s", NORMAL, 0)
     assert caught.value.code == "engine_invalid"

@@ -168,6 +168,20 @@ async def test_a_line_that_a_crash_cut_is_counted_and_spoils_no_other(
     assert (second.counts["torn"], third.counts["torn"]) == (1, 0)
 
 
+async def test_a_line_with_bytes_of_no_text_is_counted_and_spoils_no_other(
+    engine: FaultyEngine, path: Path
+) -> None:
+    engine.go_away()
+    first = store(engine, path)
+    bury(first, event("1"), event("2"))
+    await first.save()
+    path.write_bytes(path.read_bytes().replace(b'"id":"1"', b'"id":"\xe9"', 1))
+    second = store(engine, path)
+    await second.start()
+    assert [each.event.id for each in (await second.list()).dead] == ["2"]
+    assert second.counts["torn"] == 1
+
+
 async def test_a_disk_that_refuses_is_counted_and_made_up_for(engine: FaultyEngine, path: Path) -> None:
     engine.go_away()
     dead = store(engine, path)

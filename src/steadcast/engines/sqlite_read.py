@@ -122,7 +122,7 @@ def read_page(
         base = number << OFFSET_BITS
         try:
             found = _stretch(conn, base, start, min(limit, head - start)) if start < head else []
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise invalid(path, f"an event behind offset {start} of {stream} ({lane}): {error}") from error
         times: Sequence[int | None] = _times(conn, base + start, len(found)) if kept else [None] * len(found)
     if start < head and not found:

@@ -224,7 +224,7 @@ def _clean(text: str) -> str:
 def _is_record(line: bytes) -> bool:
     try:
         decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         # Counted by `load` among the torn ones.
         return False
     return True
