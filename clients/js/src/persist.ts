@@ -40,6 +40,8 @@ export interface KeepingPlace {
 export const MAX_AGE = 7 * 24 * 3_600_000;
 /** A page that is being reloaded may hold its lock a moment longer; a duplicated tab holds it for good. */
 export const LOCK_WAIT = 1_000;
+/** A browser's database that doesn't answer for so long keeps nothing: a frozen tab may hold it up for hours. */
+export const OPEN_WAIT = 10_000;
 
 interface Schema extends DBSchema {
   cursors: { key: string; value: { slot: string; cursors: unknown; at: number } };
@@ -64,6 +66,24 @@ export function browserPlace(uuid: () => string): KeepingPlace | undefined {
 }
 
 async function open(place: KeepingPlace): Promise<Database> {
+  const opening = openAndSweep(place);
+  let patience: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new SteadcastError("the browser's database doesn't answer", "not_kept");
+    patience = setTimeout(() => reject(error), OPEN_WAIT);
+  });
+  try {
+    return await Promise.race([opening, late]);
+  } catch (error) {
+    // One that opens after all is nobody's.
+    void opening.then((database) => database.close()).catch(() => undefined);
+    throw error;
+  } finally {
+    clearTimeout(patience);
+  }
+}
+
+async function openAndSweep(place: KeepingPlace): Promise<Database> {
   const database = await openDB<Schema>("steadcast", 1, {
     upgrade(fresh) {
       fresh.createObjectStore("cursors", { keyPath: "slot" });
@@ -126,6 +146,21 @@ async function claim(place: KeepingPlace, key: string, wait: number): Promise<Sl
   return { name, release: release ?? (() => undefined) };
 }
 
+/** Claim a slot and open the database for it; a slot that can't be used is given back. */
+async function claimAndOpen(
+  place: KeepingPlace,
+  key: string,
+  wait: number,
+): Promise<{ slot: Slot; database: Database }> {
+  const slot = await claim(place, key, wait);
+  try {
+    return { slot, database: await open(place) };
+  } catch (error) {
+    slot.release();
+    throw error;
+  }
+}
+
 /** What a client keeps over a reload of its tab, in a place of its own or the browser's. */
 export class Keeping {
   constructor(
@@ -156,8 +191,7 @@ export async function keepCursors(
   key: string,
   lockWait = LOCK_WAIT,
 ): Promise<CursorStore> {
-  const slot = await claim(place, `cursor:${key}`, lockWait);
-  const database = await open(place);
+  const { slot, database } = await claimAndOpen(place, `cursor:${key}`, lockWait);
   return {
     load: async () => parseCursors((await database.get("cursors", slot.name))?.cursors),
     save: async (cursors) => {
@@ -176,8 +210,7 @@ export async function keepQueue(
   key: string,
   lockWait = LOCK_WAIT,
 ): Promise<QueueStore> {
-  const slot = await claim(place, `queue:${key}`, lockWait);
-  const database = await open(place);
+  const { slot, database } = await claimAndOpen(place, `queue:${key}`, lockWait);
   const kept = await database.getAllFromIndex("queue", "slot", slot.name);
   let order = kept.reduce((highest, { order: each }) => Math.max(highest, each), 0);
   return {

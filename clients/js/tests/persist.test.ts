@@ -7,6 +7,7 @@ import {
   keepCursors,
   keepQueue,
   MAX_AGE,
+  OPEN_WAIT,
 } from "../src/persist.js";
 import type { Cursors } from "../src/wire.js";
 import { batch, FakeNet, lanes } from "./fake.js";
@@ -236,6 +237,28 @@ describe("a client that keeps", () => {
     expect(net.socket.all("e")[0]?.args).toEqual([{ id: "a" }, { emission: "a" }]);
     client.close();
   }, 60_000);
+
+  it("works without keeping, in words, where the browser's database doesn't answer", async () => {
+    // A tab that never lets go holds up who wants to delete the database, and who opens it behind that.
+    await new Promise((resolve) => (indexedDB.open("steadcast", 1).onsuccess = resolve));
+    indexedDB.deleteDatabase("steadcast");
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const net = new FakeNet();
+    const client = net.client({ place: tab().place, persistQueue: true });
+    const onTold = vi.fn();
+    client.subscribe("s", { persist: true, onTold });
+    void client.emitWithRetry("e", 1);
+    net.up();
+    await vi.advanceTimersByTimeAsync(OPEN_WAIT);
+    expect(net.socket.all("subscribe")).toHaveLength(1);
+    expect(net.socket.all("e")).toHaveLength(1);
+    expect(onTold).toHaveBeenCalledWith({ kind: "not_kept", error: expect.any(Error) });
+    expect(client.getConnectionMetrics().keepFailures).toBe(1);
+    expect(locks.names).toEqual([]);
+    net.socket.last("e").ack?.(1);
+    client.close();
+    vi.useRealTimers();
+  });
 
   it("works without keeping where nothing can be kept, and counts that", async () => {
     const net = new FakeNet();
