@@ -12,13 +12,15 @@ import socketio
 from steadcast import Steadcast
 from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
-from steadcast.errors import EngineRefused, IdConflict, InvalidEvent, InvalidStream
+from steadcast.errors import Draining, EngineRefused, IdConflict, InvalidEvent, InvalidStream
 from steadcast.testing import FaultyEngine
 from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from steadcast.engines.base import Description
 
 
 @pytest.fixture
@@ -99,6 +101,36 @@ async def test_an_engine_that_can_never_be_opened_is_told_at_the_start(tmp_path:
     with pytest.raises(EngineRefused):
         await cast.start()
     await cast.aclose()
+
+
+async def test_closing_while_it_starts_leaves_no_work_behind() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryEngine):
+        async def describe(self, stream: str | None = None) -> Description:
+            asked.set()
+            await go_on.wait()
+            return await super().describe(stream)
+
+    cast = Steadcast(engine=Slow())
+    starting = asyncio.create_task(cast.start())
+    await asked.wait()
+    closing = asyncio.create_task(cast.aclose())
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(starting, closing)
+    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("steadcast-")] == []
+
+
+async def test_one_that_was_closed_says_that_it_starts_no_more() -> None:
+    cast = Steadcast(engine=MemoryEngine())
+    await cast.publish("s", type="t")
+    await cast.aclose()
+    with pytest.raises(Draining, match="new Steadcast"):
+        await cast.start()
+    with pytest.raises(Draining):
+        await cast.publish("s", type="t")
+    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("steadcast-")] == []
 
 
 async def test_attaching_keeps_the_applications_handlers() -> None:

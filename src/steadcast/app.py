@@ -24,7 +24,7 @@ from steadcast.core.retry import RetryQueue
 from steadcast.core.session import Window
 from steadcast.engines import open_engine, sqlite_path
 from steadcast.engines.base import Retention
-from steadcast.errors import InvalidRequest, InvalidSettings, NotAllowed, SteadcastError
+from steadcast.errors import Draining, InvalidRequest, InvalidSettings, NotAllowed, SteadcastError
 from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
@@ -148,7 +148,7 @@ class Steadcast:
             socketio.ASGIApp(self.sio, socketio_path=None), self.context, self.transport.admission.enter
         )
         self._starting = asyncio.Lock()
-        self._started = False
+        self._started = self._closed = False
         self._looking: asyncio.Task[list[str]] | None = None
 
     # Life
@@ -157,11 +157,13 @@ class Steadcast:
         """Open the engine and begin to serve; a second call does nothing.
 
         Raises `EngineRefused` where the engine can't be opened, ever; one that is only away for now is
-        waited for, and `/readyz` says so.
+        waited for, and `/readyz` says so. Raises `Draining` after `aclose`.
         """
         if self._started:
             return
         async with self._starting:
+            if self._closed:
+                raise Draining("it was closed; to start again takes a new Steadcast")
             if not self._started:
                 await self._open_engine()
                 await self.hub.start()
@@ -180,16 +182,18 @@ class Steadcast:
             log.warning("the engine is away for now", code=error.code, detail=error.message)
 
     async def aclose(self) -> None:
-        """End: tasks, and the engine where it was opened here."""
-        if self._started:
-            self._started = False
-            await self.announcements.aclose()
-            await self.broadcaster.aclose()
-            await self.connections.aclose()
-            await self.hub.aclose()
-        if isinstance(self._given, str):
-            await self.engine.aclose()
-        await self.tracer.aclose()
+        """End, for good: tasks, and the engine where it was opened here. A start under way is waited for."""
+        self._closed = True
+        async with self._starting:
+            if self._started:
+                self._started = False
+                await self.announcements.aclose()
+                await self.broadcaster.aclose()
+                await self.connections.aclose()
+                await self.hub.aclose()
+            if isinstance(self._given, str):
+                await self.engine.aclose()
+            await self.tracer.aclose()
 
     async def drain(self, reconnect_in: tuple[float, float] = (0.5, 3.0)) -> None:
         """Take no more connects, tell every client when to come back, end the feeds, answer what came in."""
