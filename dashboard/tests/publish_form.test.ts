@@ -44,10 +44,21 @@ describe("a draft", () => {
     ["subject", "x".repeat(1_025), /1,024 characters/],
     ["data", "{", /Not JSON/],
     ["data", `"${"x".repeat(262_144)}"`, /256 KiB/],
+    [
+      "data",
+      '{"id": 12345678901234567890}',
+      /send 12345678901234567890 as it is: put it in quotes/,
+    ],
+    ["data", "[0.1, -1e999]", /send -1e999 as it is/],
   ] as const)("with the %s %j is told what is wrong", (name, value, words) => {
     const wrongs = wrongsOf({ ...DRAFT, [name]: value });
     expect(Object.keys(wrongs)).toEqual([name]);
     expect(wrongs[name]).toMatch(words);
+  });
+
+  it("may have any number that JavaScript holds, and any digits in a text", () => {
+    const data = '{"9007199254740993": [9007199254740991, -0.1, 1e300, "12345678901234567890"]}';
+    expect(wrongsOf({ ...DRAFT, data })).toEqual({});
   });
 
   it("is told the line of what isn't JSON", () => {

@@ -1,7 +1,7 @@
 /** What a person typed, as an event; or what is wrong with it, field by field, in words. Pure. */
 
 import type { Lane, NewEvent, Receipt } from "@steadcast/client";
-import { count } from "./format.js";
+import { count, jsonTokens } from "./format.js";
 
 export interface Draft {
   readonly stream: string;
@@ -49,10 +49,19 @@ function wrongData(text: string): string | null {
   if (!text.trim()) return null;
   try {
     JSON.parse(text);
-    return null;
+    return wrongNumber(text);
   } catch (error) {
     return `Not JSON: ${placed(text, error)}`;
   }
+}
+
+/** A whole number, or one without end, that would become another one on its way through JavaScript. */
+function wrongNumber(json: string): string | null {
+  const changes = (digits: string) =>
+    !Number.isFinite(Number(digits)) ||
+    (/^-?\d+$/.test(digits) && !Number.isSafeInteger(Number(digits)));
+  const number = jsonTokens(json).find(([kind, text]) => kind === "number" && changes(text))?.[1];
+  return number === undefined ? null : `A browser can't send ${number} as it is: put it in quotes.`;
 }
 
 /** A parser's complaint with its line, where it names a place. */
