@@ -369,3 +369,42 @@ async def test_goaway_is_told_and_new_connects_are_refused_for_now(house: House,
     with pytest.raises(socketio.exceptions.ConnectionError):
         await late.connect(house.url)
     assert late.named("connect_error")[0]["data"] == {"code": "draining", "temporary": True}
+
+
+async def test_who_is_still_being_let_in_when_the_server_drains_is_refused_for_now() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: object, __: object) -> None:
+        asked.set()
+        await go_on.wait()
+
+    async with listening(House(authorize=slowly)) as house:
+        late = Peer()
+        connecting = asyncio.create_task(late.connect(house.url))
+        await asked.wait()
+        await house.transport.drain((1.0, 2.0))
+        go_on.set()
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await connecting
+        assert late.named("connect_error")[0]["data"] == {"code": "draining", "temporary": True}
+
+
+async def test_who_is_inside_its_connect_when_the_server_drains_is_told_when_to_come_back() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    @sio.event
+    async def connect(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+        inside.set()
+        await go_on.wait()
+
+    async with listening(House(sio=sio)) as house:
+        late = Peer()
+        connecting = asyncio.create_task(late.connect(house.url))
+        await inside.wait()
+        await house.transport.drain((1.0, 2.0))
+        go_on.set()
+        await connecting
+        await late.until(lambda: late.named("goaway"))
+        assert late.named("goaway")[0]["reconnect_in"] == [1.0, 2.0]
+        await late.close()

@@ -37,7 +37,7 @@ class House:
         window: Window | None = None,
         timing: Timing | None = None,
         timeouts: Timeouts | None = None,
-        authorize: Callable[[dict[str, Any], object], None] | None = None,
+        authorize: Callable[[dict[str, Any], object], Any] | None = None,
         fanout: Fanout | None = None,
         **connections: Any,
     ) -> None:

@@ -86,7 +86,7 @@ class Transport:
         self.timeouts = timeouts or Timeouts()
         self.fanout = fanout or Fanout()
         self.admission = admission or Admission()
-        self.draining = False
+        self._goaway: dict[str, Any] | None = None
         self._server = server
         self._hub = hub
         self._connections = connections
@@ -113,6 +113,11 @@ class Transport:
         self._told: Callable[[list[Receipt]], Any] = _encoded_receipts if own_json else _plain_receipts
         self._attach()
 
+    @property
+    def draining(self) -> bool:
+        """Whether connects are taken no more."""
+        return self._goaway is not None
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside, and keep it until it is done."""
         task = asyncio.create_task(coroutine)
@@ -124,8 +129,7 @@ class Transport:
         self, reconnect_in: tuple[float, float], reason: str = "the server is going away"
     ) -> None:
         """Take no more connects, and tell every client when to come back (seconds, a range)."""
-        self.draining = True
-        told = {"reason": reason, "reconnect_in": list(reconnect_in)}
+        told = self._goaway = {"reason": reason, "reconnect_in": list(reconnect_in)}
         await asyncio.gather(*(client.send("goaway", told) for client in self._connections))
 
     async def settle(self, patience: float = 1.0) -> None:
@@ -181,8 +185,7 @@ class Transport:
         environ = self._server.environ.get(eio_sid)
         if environ is None:
             raise Unavailable("the connection ended while it waited to be let in")
-        if self.draining:
-            raise Draining("the server is going away")
+        self._check_draining()
         if auth is not None and not isinstance(auth, dict):
             raise InvalidRequest("the auth of a connect is an object", field="auth")
         identity = None
@@ -190,7 +193,12 @@ class Transport:
             found = self._authorize(environ, auth)
             identity = await self._answered(found) if isinstance(found, Awaitable) else found
         await self._begin()
+        self._check_draining()
         return identity or ANYBODY
+
+    def _check_draining(self) -> None:
+        if self.draining:
+            raise Draining("the server is going away")
 
     async def _answered(self, found: Awaitable[Identity | None]) -> Identity | None:
         async def wait() -> Identity | None:
@@ -225,6 +233,10 @@ class Transport:
         self._connections.connected(client)
         client.gate.watch(client.kick)
         await client.send("welcome", {"version": wire.VERSION, "node": self._node})
+        if self._goaway is not None:
+            await client.send(
+                "goaway", self._goaway
+            )  # it was inside its connect when all the others were told
 
     async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
         """Give `connect` and `disconnect` handlers their time; other events come through `_handle_event`."""
