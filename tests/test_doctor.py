@@ -274,6 +274,13 @@ def test_a_token_that_doesnt_fit_is_found(server: Server, stranger: str) -> None
     assert (wrong.state, wrong.told) == ("problem", "the token is not the right one")
 
 
+def test_a_token_that_no_header_takes_is_told_and_not_shown(server: Server) -> None:
+    assert only("token", examine(server.url, "any\n")).state == "warning"
+    found = only("server", examine(server.url, "hush\nhush"))
+    assert (found.state, "a token is printable ASCII" in found.told) == ("problem", True)
+    assert "hush" not in found.told
+
+
 # What this machine sends
 
 

@@ -18,9 +18,9 @@ SHORTEST: Final = 6
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Give the secrets that the settings name, as they stand there."""
+    """Give the secrets that the settings name, without the blanks around them."""
     named = [settings.token, settings.jwt_secret, *(rule.token for rule in settings.tokens)]
-    return [each for each in named if each]
+    return [each.strip() for each in named if each and not each.isspace()]
 
 
 def hiding(secrets: Iterable[str]) -> Processor:

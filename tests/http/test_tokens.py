@@ -64,6 +64,22 @@ def test_the_one_token_may_everything_and_without_any_everybody_may() -> None:
     assert (Tokens().required, tokens.required, hs256.required) == (False, True, True)
 
 
+def test_the_line_end_of_a_file_is_no_part_of_a_token() -> None:
+    tokens = Tokens("two\n", [TokenRule(name="r", scopes=[Scope.PUBLISH], token=f" {ONE}\n")])
+    assert tokens.identify("two").name == "token"
+    assert tokens.identify(ONE).name == "r"
+
+
+@pytest.mark.parametrize("blank", [" ", "\n"])
+def test_a_blank_token_is_refused_and_lets_nobody_in(blank: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Tokens(blank)
+    with pytest.raises(InvalidRequest):
+        Tokens(rules=[TokenRule(name="r", scopes=[Scope.PUBLISH], token=blank)])
+    with pytest.raises(NotAllowed):
+        Tokens("one").identify(blank)
+
+
 def test_each_token_of_the_settings_has_its_own_rights() -> None:
     digest = hashlib.sha256(b"two").hexdigest()
     tokens = Tokens(

@@ -8,6 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from steadcast.client.token import checked
+from steadcast.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -48,11 +51,14 @@ def ask(
     method: str = "GET",
     largest: int = MAX_ANSWER,
 ) -> Answer:
-    """Ask for a path under the server's base, and read at most `largest` bytes; raises `NoAnswer`."""
+    """Ask for a path under the server's base, and read at most `largest` bytes.
+
+    Raises `NoAnswer`, and `InvalidRequest` for a token that no header takes.
+    """
     secure = address.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(address.host, address.port, timeout=timeout)
-    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = {"Accept": "application/json"} | _shown(token)
     began = time.time()
     try:
         connection.request(method, address.base + path, headers=headers)
@@ -64,3 +70,12 @@ def ask(
         connection.close()
     told = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, told, body, began, time.time())
+
+
+def _shown(token: str | None) -> dict[str, str]:
+    try:
+        told = checked(token or "")
+    except ValueError as error:
+        # `http.client` would say so with the token in its words.
+        raise InvalidRequest(str(error), field="token") from error
+    return {"Authorization": f"Bearer {told}"} if told else {}

@@ -229,8 +229,11 @@ class _Jwt:
 
 def _identities(token: str | None, rules: Sequence[TokenRule]) -> dict[bytes, Identity]:
     found = {_rule_digest(rule): _rule_identity(rule) for rule in rules}
-    if token is not None:
-        found[_digest(token)] = Identity(name="token", grant=Grant())
+    if token:
+        if token.isspace():
+            raise InvalidRequest("token: it is blank", field="token")
+        # One that was read from a file has the file's last line end, which no header carries.
+        found[_digest(token.strip())] = Identity(name="token", grant=Grant())
     return found
 
 
@@ -240,10 +243,11 @@ def _rule_identity(rule: TokenRule) -> Identity:
 
 
 def _rule_digest(rule: TokenRule) -> bytes:
-    if bool(rule.token) == bool(rule.sha256):
+    given = (rule.token or "").strip()
+    if bool(given) == bool(rule.sha256):
         told = f"the token {rule.name!r} is given as token or as sha256, one of the two"
         raise InvalidRequest(told, field="tokens")
-    return _digest(rule.token) if rule.token else bytes.fromhex(rule.sha256 or "")
+    return _digest(given) if given else bytes.fromhex(rule.sha256 or "")
 
 
 def _identity(claims: dict[str, Any], leeway: float, grant: Grant) -> Identity:
