@@ -273,6 +273,22 @@ describe("what comes in", () => {
     }
   });
 
+  it("keeps the agents at work before those at their end, and takes in no older one", () => {
+    const sessions = new Sessions({ agents: 3 });
+    const agents = () => [...(sessions.list()[0]?.agents.keys() ?? [])];
+    sessions.apply([
+      hook(0, "UserPromptSubmit"),
+      hook(1, "SubagentStart", { agent_id: "long" }),
+      hook(2, "SubagentStart", { agent_id: "short" }),
+      hook(3, "SubagentStop", { agent_id: "short" }),
+      hook(4, "SubagentStart", { agent_id: "new" }),
+    ]);
+    expect(agents()).toEqual(["", "long", "new"]);
+    sessions.apply([hook(0.5, "SubagentStart", { agent_id: "before" })]);
+    expect(agents()).toEqual(["", "long", "new"]);
+    expect(sessions.list()[0]?.dropped).toBe(2);
+  });
+
   it("is bounded in every direction, and counts what had to go", () => {
     const sessions = new Sessions({
       sessions: 2,
@@ -295,14 +311,14 @@ describe("what comes in", () => {
     expect(session?.prompts).toHaveLength(2);
     expect(session?.troubles).toHaveLength(2);
     expect(session?.marks).toHaveLength(5);
-    expect(session?.agents.size).toBe(2);
+    expect([...(session?.agents.keys() ?? [])]).toEqual(["", "a9"]);
     expect([...(session?.tools ?? [])]).toEqual([
       ["T0", 1],
       ["T1", 1],
       ["other", 8],
     ]);
     expect(session).toMatchObject({ called: 10, prompted: 10, failures: 10 });
-    expect(session?.dropped).toBe(7 + 8 + 8 + 15 + 18);
+    expect(session?.dropped).toBe(7 + 8 + 8 + 15 + 9);
     sessions.apply([
       hook(20, "Stop", { session_id: "s2" }),
       hook(30, "Stop", { session_id: "s3" }),

@@ -224,10 +224,7 @@ export class Sessions {
       known.start = Math.min(known.start, step.at);
       return;
     }
-    if (agents.size >= this.limits.agents) {
-      session.dropped += 1;
-      return;
-    }
+    if (agents.size >= this.limits.agents && !makeRoom(session, step)) return;
     const type = textOf(step.fields, "agent_type") ?? (step.agent ? "agent" : "main");
     const caller = step.agent ? callerOf(session, step, type) : undefined;
     agents.set(step.agent, {
@@ -405,6 +402,21 @@ function openCall(session: Session, step: Step): Call | undefined {
     if (found) return found;
   }
   return session.calls.find((call) => own(call) && call.tool === tool && (!id || !call.id));
+}
+
+/** Let go of the agent that did nothing for longest, those at their end first; false where the step is older still. */
+function makeRoom(session: Session, step: Step): boolean {
+  session.dropped += 1;
+  let victim: Agent | undefined;
+  for (const agent of session.agents.values()) {
+    if (agent.id !== "" && (!victim || goesBefore(agent, victim))) victim = agent;
+  }
+  return victim !== undefined && victim.last <= step.at && session.agents.delete(victim.id);
+}
+
+function goesBefore(agent: Agent, other: Agent): boolean {
+  if ((agent.end === null) !== (other.end === null)) return agent.end !== null;
+  return agent.last < other.last;
 }
 
 /** The open call that began an agent: the first for its type that began no other. */
