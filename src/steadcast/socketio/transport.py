@@ -234,9 +234,8 @@ class Transport:
         client.gate.watch(client.kick)
         await client.send("welcome", {"version": wire.VERSION, "node": self._node})
         if self._goaway is not None:
-            await client.send(
-                "goaway", self._goaway
-            )  # it was inside its connect when all the others were told
+            # It was inside its connect when all the others were told.
+            await client.send("goaway", self._goaway)
 
     async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
         """Give `connect` and `disconnect` handlers their time; other events come through `_handle_event`."""
