@@ -240,7 +240,8 @@ describe("a client that keeps", () => {
 
   it("works without keeping, in words, where the browser's database doesn't answer", async () => {
     // A tab that never lets go holds up who wants to delete the database, and who opens it behind that.
-    await new Promise((resolve) => (indexedDB.open("steadcast", 1).onsuccess = resolve));
+    const asked = indexedDB.open("steadcast", 1);
+    await new Promise((resolve) => (asked.onsuccess = resolve));
     indexedDB.deleteDatabase("steadcast");
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     const net = new FakeNet();
@@ -258,6 +259,8 @@ describe("a client that keeps", () => {
     net.socket.last("e").ack?.(1);
     client.close();
     vi.useRealTimers();
+    asked.result.close();
+    await new Promise((resolve) => (indexedDB.deleteDatabase("steadcast").onsuccess = resolve));
   });
 
   it("works without keeping where nothing can be kept, and counts that", async () => {
