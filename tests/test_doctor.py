@@ -319,3 +319,12 @@ def test_hooks_are_found_where_they_are_installed_and_when_their_program_is_gone
     assert "uninstall" in twice[3].advice
     settings_path("project").write_text("{")
     assert any("not valid JSON" in each.told for each in found("hooks", examine(NOBODY)))
+
+
+@pytest.mark.parametrize("strange", ['"Stop": 7', '"Stop": [5]', '"Stop": [{"hooks": null}]', '"Stop": null'])
+def test_what_other_programs_left_among_the_hooks_is_no_trouble(strange: str) -> None:
+    install(settings_path("user"), events=["SessionStart"])
+    whole = settings_path("user").read_text().rstrip().removesuffix("}").rstrip().removesuffix("}")
+    settings_path("user").write_text(f"{whole.rstrip()}, {strange}}}}}")
+    there = only("hooks", examine(NOBODY))
+    assert (there.state, "for 1 events (user: " in there.told) == ("ok", True)

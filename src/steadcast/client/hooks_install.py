@@ -162,11 +162,13 @@ def uninstall(path: Path) -> Change:
 
 def installed(path: Path) -> tuple[str, ...]:
     """Give the events that have an own entry; raises `InvalidRequest` and OSError as `install` does."""
-    text = _read(path)
-    hooks = {} if text is None else _parse(text, path).get("hooks")
-    if not isinstance(hooks, dict):
-        return ()
-    return tuple(dict.fromkeys(event for event, _ in _own_groups(hooks)))
+    return tuple(dict.fromkeys(event for event, _ in _own_groups(_hooks_in(path))))
+
+
+def own_commands(path: Path) -> list[str]:
+    """Give the commands of the own entries, each once; raises as `installed`."""
+    groups = (group for _, group in _own_groups(_hooks_in(path)))
+    return sorted({each["command"] for group in groups for each in _handlers(group) if is_own(each)})
 
 
 def is_own(handler: object) -> bool:
@@ -227,6 +229,12 @@ def _own_groups(hooks: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _handlers(group: object) -> list[Any]:
     handlers = group.get("hooks") if isinstance(group, dict) else None
     return handlers if isinstance(handlers, list) else []
+
+
+def _hooks_in(path: Path) -> dict[str, Any]:
+    text = _read(path)
+    hooks = {} if text is None else _parse(text, path).get("hooks")
+    return hooks if isinstance(hooks, dict) else {}
 
 
 def _dict_in(settings: dict[str, Any], name: str, path: Path) -> dict[str, Any]:

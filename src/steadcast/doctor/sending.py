@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -92,11 +91,9 @@ def check_hooks(_: Patient) -> Findings:
 
 
 def _hook_programs(path: Path) -> Findings:
-    from steadcast.client.hooks_install import is_own
+    from steadcast.client.hooks_install import own_commands
 
-    groups = json.loads(path.read_text("utf-8-sig"))["hooks"].values()
-    handlers = [each for group in groups for part in group for each in part.get("hooks", ())]
-    for command in sorted({each["command"] for each in handlers if is_own(each)}):
+    for command in own_commands(path):
         program = next((word for word in shlex.split(command) if "=" not in word), "")
         if shutil.which(program) is None:
             yield Finding("hooks", "problem", f"{program} is gone", "steadcast hooks install puts it right")
