@@ -115,6 +115,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and drain the spool that hooks and publishers left for this address."""
+        if self._again is not None:
+            # First: who asks while the log is opened would end the process.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
@@ -122,8 +125,6 @@ class Server(uvicorn.Server):
             base = self._settings.base_path
             engine = without_secrets(self._settings.engine)
             log.info("serving", url=Address(scheme, host, port, base).url, engine=engine)
-            if self._again is not None:
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
             reached = Address(scheme, REACHED_AT.get(host, host), port, base)
             threading.Thread(
                 target=self._drain_spool, args=(reached,), name="steadcast-spool", daemon=True

@@ -145,3 +145,18 @@ async def test_without_a_file_of_settings_a_closed_terminal_ends_the_server(tmp_
             assert await asyncio.to_thread(server.process.wait, 30) == -signal.SIGHUP
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_server_that_is_told_to_reload_while_it_waits_for_its_log_takes_the_tokens_and_starts(
+    tmp_path: Path,
+) -> None:
+    server = Reloading(tmp_path, BEFORE)
+    server.engine = "nats://127.0.0.1:1"  # nobody is there: a start waits for 2 s
+    server.start(wait=False)
+    try:
+        await until(lambda: "the log is away" in server.log(), what="it waits for its log")
+        await server.reload(AFTER, "the tokens were read anew")
+        await until(lambda: "serving" in server.log(), what="it serves")
+        assert server.ask("/v1/clients", TAKEN) == 401
+    finally:
+        assert server.kill(signal.SIGTERM) == 0
