@@ -19,11 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadcast.client.drain import Drain
-from steadcast.client.hook import MAX_BODY, MAX_INPUT, PATH, _body
+from steadcast.client.hook import MAX_BODY, MAX_DEPTH, MAX_INPUT, PATH, _body
 from steadcast.client.post import Connection
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import Request
+from steadcast.http.body import decode_loosely
 from steadcast.masking import Masking
+from steadcast.wire import check_event
 from tests.fake_ingest import Answer, FakeIngest, problem
 
 if TYPE_CHECKING:
@@ -186,6 +188,7 @@ def test_the_token_comes_from_the_environment_and_is_not_written_to_disk(
         (b"[1, 2]", "not_an_object"),
         (b"null", "not_an_object"),
         (b"[" * 100_000, "too_deep"),
+        (b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1), "too_deep"),
         (b"1" * 5_000, "not_json"),
         (b"x" * (MAX_INPUT + 10), "too_large"),
     ],
@@ -407,3 +410,18 @@ def test_a_large_object_is_cut_until_it_fits(length: int, count: int, letter: st
     body = _body(content, len(content), MASKING)
     assert len(body) <= MAX_BODY
     assert "all" in json.loads(body)
+
+
+@pytest.mark.parametrize("on", [True, False])
+@given(
+    st.integers(1, 3_000), st.sampled_from(["", "x" * 300_000]), st.sampled_from([("[", "]"), ('{"a":', "}")])
+)
+@settings(deadline=None, max_examples=30)
+def test_however_deep_an_object_is_the_server_takes_what_is_made_of_it(
+    on: bool, depth: int, long: str, brackets: tuple[str, str]
+) -> None:
+    opening, closing = brackets
+    content = f'{{"all": {opening * depth}1{closing * depth}, "long": "{long}"}}'.encode()
+    body = decode_loosely(_body(content, len(content), Masking(on=on)))
+    check_event({"id": "1", "source": "s", "type": "t", "data": body}, now="2026-01-31T12:00:00Z")
+    assert ("all" in body) is (depth < MAX_DEPTH)

@@ -4,10 +4,11 @@ Whatever goes wrong, it exits 0 and prints nothing. The event is in the spool be
 and the server gets at most 300 ms, less what the disk took. Only the standard library, and little of it:
 this runs at every tool call.
 
-Input that isn't a JSON object isn't lost in silence: it becomes a bounded event of its own, with
-`hook_event_name` "hook.invalid", `reason`, `bytes` and the first characters as `head`. A JSON object too
-large for the server is sent with its long strings cut, and says so in `steadcast_truncated`. Secrets are
-masked before anything is kept, and `steadcast_masked` says how many texts that changed.
+Input that isn't a JSON object, or is nested deeper than the server takes, isn't lost in silence: it becomes a
+bounded event of its own, with `hook_event_name` "hook.invalid", `reason`, `bytes` and the first characters as
+`head`. A JSON object too large for the server is sent with its long strings cut, and says so in
+`steadcast_truncated`. Secrets are masked before anything is kept, and `steadcast_masked` says how many texts
+that changed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ MAX_BODY = 248 * 1024
 
 MAX_INPUT = 8 * 1024 * 1024
 """Bytes that are read to be understood; what follows is read and thrown away, so that the agent can write."""
+
+MAX_DEPTH = 128
+"""Levels: arrays and objects in each other, as the server takes them."""
 
 SEND_SECONDS = 0.3
 """From the end of the input on; what the imports and the spool take of it, the server doesn't get."""
@@ -199,8 +203,22 @@ def _body(held: bytes, count: int, masking: Masking) -> bytes:
         return _invalid("not_json", held, count, masking)
     if not isinstance(value, dict):
         return _invalid("not_an_object", held, count, masking)
+    if held.count(b"[") + held.count(b"{") > MAX_DEPTH and _is_deep(value):
+        return _invalid("too_deep", held, count, masking)
     # Masked before it is cut: half a secret looks like none.
     return _fitting(masking.body(value), held, count, masking)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+    return bool(level)
 
 
 def _fitting(value: dict[str, Any], held: bytes, count: int, masking: Masking) -> bytes:
