@@ -74,6 +74,24 @@ def under_a_file_size_limit(folder: Path) -> None:
     )
 
 
+def from_a_start_without_room(folder: Path) -> None:
+    """Open a log where not a byte more can be written, not even who has it."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited[1]))
+
+    async def live() -> None:
+        engine = open_sqlite(folder / "log.db")
+        for call in (engine.describe(), engine.append("s", [event(1)]), engine.append("s", [])):
+            with pytest.raises(EngineUnavailable) as caught:
+                await call
+            assert caught.value.code == "engine_full", caught.value
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert (await engine.append("s", [event(1)]))[0].position.offset == 1
+        await engine.aclose()
+
+    asyncio.run(live())
+
+
 def without_the_right_to_write(folder: Path) -> None:
     """Give up root's rights, make the file and its folder read-only, and get them back."""
     if os.getuid() == 0:
@@ -148,6 +166,7 @@ STORIES = {
         on_a_small_disk,
         on_a_readonly_disk,
         under_a_file_size_limit,
+        from_a_start_without_room,
         without_the_right_to_write,
     )
 }

@@ -301,6 +301,39 @@ async def test_nothing_is_acked_into_a_file_that_was_taken_away(path: Path, open
     assert (await engine.append("s", [event(2)]))[0].position.offset == 2
 
 
+@contextmanager
+def folder_replaced(folder: Path, make: Callable[[Path], object]) -> Iterator[None]:
+    away = folder.with_name("away")
+    folder.rename(away)
+    make(folder)
+    try:
+        yield
+    finally:
+        folder.unlink()
+        away.rename(folder)
+
+
+async def test_a_folder_that_cannot_be_looked_into_is_told_and_waited_for(path: Path, opened: Open) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    # A link to itself gives an error that isn't "not found", as a right that was taken does, or a lost share.
+    with folder_replaced(path.parent, lambda folder: folder.symlink_to(folder)):
+        for call in (engine.append("s", [event(2)]), engine.append("s", [])):
+            with pytest.raises(EngineUnavailable, match="can't be used now"):
+                await call
+    assert (await engine.append("s", [event(2)]))[0].position.offset == 2
+
+
+async def test_a_file_in_the_place_of_the_folder_means_that_the_log_was_taken_away(
+    path: Path, opened: Open
+) -> None:
+    engine = opened()
+    await engine.append("s", [event(1)])
+    with folder_replaced(path.parent, Path.touch), pytest.raises(EngineRefused, match="removed or replaced"):
+        await engine.append("s", [event(2)])
+    assert (await engine.append("s", [event(2)]))[0].position.offset == 2
+
+
 # Trimming
 
 
@@ -377,6 +410,17 @@ async def test_the_write_ahead_log_does_not_grow_without_limit(path: Path, opene
     await grown._writer.call(lambda _: None)
     assert os.stat(f"{path}-wal").st_size < 32 * 1024 * 1024  # noqa: PTH116 - pathlib's is refused in a coroutine
     await grown.aclose()
+
+
+async def test_the_write_ahead_log_does_not_grow_while_nothing_is_published(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_PAGES", 50)
+    engine = opened()
+    for _ in range(200):
+        await engine.append("s", [])  # what /readyz asks, as often as a supervisor likes
+    await engine._writer.call(lambda _: None)
+    assert engine._writer._wal_pages < 100
 
 
 async def test_a_program_that_keeps_reading_an_old_state_is_not_waited_for_with_every_append(

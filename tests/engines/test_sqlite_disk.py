@@ -39,6 +39,10 @@ def test_sqlite_ioerr(folder: Path) -> None:
     tell("under_a_file_size_limit", folder)
 
 
+def test_a_start_without_room_is_told_and_waited_for(folder: Path) -> None:
+    tell("from_a_start_without_room", folder)
+
+
 def test_no_right_to_write(folder: Path) -> None:
     tell("without_the_right_to_write", folder)
 

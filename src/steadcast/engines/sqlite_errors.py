@@ -89,5 +89,5 @@ def _away(path: Path, why: object) -> EngineUnavailable:
 def _disk_is_full(path: Path) -> bool:
     try:
         return os.statvfs(path.parent).f_bavail == 0
-    except FileNotFoundError:
-        return False
+    except OSError:
+        return False  # why it can't be told is no word on the room

@@ -13,7 +13,7 @@ import os
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
@@ -22,6 +22,7 @@ from steadcast.errors import EngineRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
     from pathlib import Path
 
 SCHEMA_VERSION: Final = 2
@@ -71,37 +72,44 @@ class ServerLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def take(self) -> None:
-        """Take the lock unless it is held already; raises `EngineUnavailable`, code `engine_locked`."""
+        """Take the lock unless it is held already.
+
+        Raises `EngineUnavailable`: `engine_locked` where another server has it, else what the system says.
+        """
         if self._file is not None:
             return
         try:
-            file = self._path.with_name(self._path.name + ".lock").open("a+b")
+            # Without a buffer, which would be written, and fail, once more when the file is closed.
+            file = self._path.with_name(self._path.name + ".lock").open("a+b", buffering=0)
         except OSError as error:
             raise from_os(error, self._path) from error
         try:
+            self._lock(file)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+
+    def _lock(self, file: FileIO) -> None:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read(20).decode(errors="replace").strip() or "unknown"
-            file.close()
+            holder = (file.read(20) or b"").decode(errors="replace").strip() or "unknown"
             raise locked(self._path, f"another server (process {holder})") from error
-        self._file = file
-        self._sign(file)
+        except OSError as error:
+            raise from_os(error, self._path) from error
 
     def release(self) -> None:
         """Let another server have the log. The lock file stays: removing it would let two servers in."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    @staticmethod
-    def _sign(file: BinaryIO) -> None:
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
 
 
 def open_log(path: Path, *, busy: float) -> Log:
@@ -277,11 +285,16 @@ def _new_epoch() -> str:
 
 
 def inode(path: Path) -> tuple[int, int] | None:
-    """Tell one file from another at the same path; None where there is none."""
+    """Tell one file from another at the same path; None where there is none.
+
+    Raises `EngineUnavailable` where the system doesn't tell.
+    """
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise from_os(error, path) from error
     return found.st_dev, found.st_ino
 
 

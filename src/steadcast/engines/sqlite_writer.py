@@ -199,11 +199,12 @@ class Writer:
 
         None: whatever the queue has, which may be the end.
         """
+        following: _Call | None = None
         if isinstance(job, _Call):
             self._hand_over(_answer, job.answer, self._call(job.work))
-            return None
-        jobs, following = self._gather(job)
-        self._hand_over(self._take_placed, self._commit(jobs))
+        else:
+            jobs, following = self._gather(job)
+            self._hand_over(self._take_placed, self._commit(jobs))
         self._checkpoint()
         return following
 
