@@ -13,6 +13,7 @@ import pytest
 from steadcast.client.address import parse_address
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import Request
+from tests.support.certificates import make_certificate
 from tests.support.house import Peer
 from tests.support.server import BIN, Server, wait_until
 
@@ -67,6 +68,36 @@ def test_what_was_spooled_for_it_is_drained_where_it_is_bound_to_all_addresses(t
         found = server.get("/v1/streams/s/events", headers=token).json()
         assert [each["id"] for each in found["events"]] == ["1"]
         assert server.kill(signal.SIGTERM) == 0
+    finally:
+        server.__exit__()
+
+
+def test_what_was_spooled_for_it_is_drained_with_a_certificate_that_nobody_else_trusts(
+    tmp_path: Path,
+) -> None:
+    certificate, key = make_certificate(tmp_path, "elsewhere.example")
+    server = Server(tmp_path, STEADCAST_CERTFILE=str(certificate), STEADCAST_KEYFILE=str(key))
+    spool = Spool(f"{tmp_path}/spool/{parse_address(f'https://localhost:{server.port}').folder}")
+    spool.put(Request("/v1/hooks/claude", {"content-type": "application/json"}, b"{}"))
+    server.start(wait=False)
+    try:
+        counted = lambda: spool.statistics()["delivered"]  # noqa: E731 - what is waited for
+        wait_until(counted, timeout=60, what="what was spooled has gone")
+        assert server.kill(signal.SIGTERM) == 0
+    finally:
+        server.__exit__()
+
+
+def test_what_can_not_be_drained_is_told(tmp_path: Path) -> None:
+    server = Server(tmp_path, STEADCAST_BASE_PATH="/base")
+    folder = tmp_path / "spool" / parse_address(f"{server.url}/base").folder
+    Spool(str(folder)).put(Request("/v1/hooks/claude", {"content-type": "application/json"}, b"{}"))
+    (folder / "new").rename(folder / "kept")
+    (folder / "new").write_text("no folder")
+    server.start(wait=False)
+    try:
+        told = lambda: "the spool can't be drained for now" in server.log()  # noqa: E731 - what is waited for
+        wait_until(told, timeout=60, what="the server tells that it can't drain its spool")
     finally:
         server.__exit__()
 

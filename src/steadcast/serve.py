@@ -6,7 +6,9 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import re
 import signal
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from steadcast.client.post import Outcome
     from steadcast.config import Settings
 
     Again = Callable[[], Settings]
@@ -45,6 +48,7 @@ RECONNECT_IN: Final = (0.5, 3.0)
 """Seconds, a range, in which drained clients come back."""
 REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names to recognise, nothing is bound
 """Where a server that is bound to all addresses reaches itself: a wildcard is nobody's name."""
+_CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 SETTINGS_KEPT: Final = 16
 """So many settings that were in force before are remembered, to keep their secrets out of the logs."""
 
@@ -99,6 +103,23 @@ def configure_logs(settings: Settings, *before: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[stderr], force=True)
 
 
+def _own_certificate(path: Path) -> bytes | None:
+    """Give the certificate (DER) that a server with this file shows: the first; None where none can be read.
+
+    By it the server knows itself: by the address at which it reaches itself no authority would.
+    """
+    try:
+        found = _CERTIFICATE.search(path.read_text("ascii", "replace"))
+        return None if found is None else ssl.PEM_cert_to_DER_cert(found[0])
+    except (OSError, ValueError) as error:
+        log.warning("the own certificate can't be read", error=str(error))
+        return None
+
+
+def _not_drained(outcome: Outcome) -> None:
+    log.warning("the spool can't be drained for now; it is tried again", error=outcome.reason)
+
+
 class Server(uvicorn.Server):
     """uvicorn, that tells its clients to come back before it closes their connections."""
 
@@ -136,7 +157,10 @@ class Server(uvicorn.Server):
         except OSError as error:
             log.warning("no spool is drained", error=str(error))
             return
-        Drain(Spool(str(folder)), Connection(address, token=self._cast.own_token)).run(self._stop)
+        certfile = self._settings.certfile
+        own = None if certfile is None else _own_certificate(certfile)
+        connection = Connection(address, token=self._cast.own_token, certificate=own)
+        Drain(Spool(str(folder)), connection).run(self._stop, told=_not_drained)
 
     def _reload(self, again: Again) -> None:
         """Read the tokens anew; where they can't be used, the old ones hold."""

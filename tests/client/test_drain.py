@@ -14,6 +14,7 @@ from steadcast.client.post import Connection
 from steadcast.client.spool import REFUSED, Spool
 from steadcast.client.spooled import Request
 from tests.fake_ingest import Answer, FakeIngest, Received, events_of, problem
+from tests.support.server import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,3 +272,18 @@ def test_running_survives_a_disk_that_refuses(
     server.wait(lambda: server.ids() == ["1"])
     stop.set()
     thread.join(5)
+
+
+def test_running_tells_of_each_trouble_once(server: FakeIngest, spool: Spool) -> None:
+    put_event(spool, ONE, "1")
+    server.then(*[problem(503, "away", temporary=True)] * 3, *[problem(429, "much", temporary=True)] * 2)
+    stop = threading.Event()
+    told: list[str] = []
+    drain = Drain(spool, Connection(server.url))
+    kept = {"idle": 0.01, "jitter": lambda: 0.0, "told": lambda outcome: told.append(outcome.code)}
+    running = threading.Thread(target=drain.run, args=(stop,), kwargs=kept)
+    running.start()
+    wait_until(lambda: spool.statistics()["delivered"] == 1, what="it is delivered")
+    stop.set()
+    running.join()
+    assert told == ["away", "much"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,11 @@ from steadcast.client.post import (
     classify,
 )
 from tests.fake_ingest import Answer, FakeIngest, problem
+from tests.support.certificates import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PATH = "/v1/streams/s/events"
 BODY = b'{"id":"1"}'
@@ -133,6 +136,19 @@ def test_after_a_timeout_the_next_request_is_not_given_the_late_answer(
     server.then(Answer(200, {"results": "late"}, delay=0.4))
     assert post(connection, timeout=0.1).kind == TEMPORARY
     assert post(connection).answer["results"][0]["id"] == "1"
+
+
+def test_a_server_is_known_by_the_one_certificate_that_is_given(tmp_path: Path) -> None:
+    own, other = (make_certificate(tmp_path, name) for name in ("own.example", "other.example"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*own)
+    with FakeIngest(tls=context) as server:
+        for given, kind in ((own, ACCEPTED), (other, TEMPORARY), (None, TEMPORARY)):
+            shown = None if given is None else ssl.PEM_cert_to_DER_cert(given[0].read_text())
+            connection = Connection(server.url.replace("http:", "https:"), certificate=shown)
+            assert post(connection).kind == kind
+            connection.close()
+        assert len(server.requests) == 1
 
 
 def test_abort_breaks_off_a_post_in_another_thread(server: FakeIngest, connection: Connection) -> None:

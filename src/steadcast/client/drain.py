@@ -110,19 +110,25 @@ class Drain:
         idle: float = _IDLE,
         timeout: float = _REQUEST_TIMEOUT,
         jitter: Callable[[], float] | None = None,
+        told: Callable[[Outcome], None] | None = None,
     ) -> None:
         """Drain until `stop` is set: for a thread of its own, as a server runs it for its own folder.
 
         Looks every `idle` seconds while there is nothing; after a failure it backs off, at least as long as
-        the server asked. `stop` is seen between two requests, so within `timeout` seconds.
+        the server asked. `stop` is seen between two requests, so within `timeout` seconds. `told` hears of a
+        failure when it begins and when it becomes another one.
         """
         from steadcast.core.backoff import Backoff
 
         backoff = Backoff(base=min(1.0, idle))
         failures = 0
+        trouble = ""
         while not stop.is_set():
             step = self._step_or_trouble(timeout)
             failures = failures + 1 if step.kind == STOPPED else 0
+            known, trouble = trouble, "" if step.outcome is None else step.outcome.reason
+            if told is not None and step.outcome is not None and trouble != known:
+                told(step.outcome)
             if step.kind == EMPTY:
                 stop.wait(idle)
             elif step.outcome is not None:

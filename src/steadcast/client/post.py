@@ -79,13 +79,23 @@ class Outcome:
 class Connection:
     """A kept connection to one server. For one thread at a time; only `abort` may come from another."""
 
-    def __init__(self, url: str | Address, *, token: str | TokenFunction | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Address,
+        *,
+        token: str | TokenFunction | None = None,
+        certificate: bytes | None = None,
+    ) -> None:
         """Nothing is opened yet; `token`, or what it returns, goes out as `Authorization: Bearer` (RFC 6750).
+
+        With `certificate` (DER) the server is who shows that one, whoever has signed it for whatever name:
+        no other is trusted. Without, it is verified by the system's authorities.
 
         Raises `InvalidRequest` for a URL that isn't a server's, ValueError for a token that no header takes.
         """
         self.address = parse_address(url) if isinstance(url, str) else url
         self._token = TokenSource(token)
+        self._certificate = certificate
         self._socket: socket.socket | None = None
         self._aborted = False
 
@@ -154,7 +164,7 @@ class Connection:
         if self._aborted:
             raise ConnectionAbortedError("aborted")
         if self._socket is None:
-            self._socket = _open(self.address, deadline)
+            self._socket = _open(self.address, deadline, self._certificate)
         self._socket.settimeout(_left(deadline))
         whole = _send(self._socket, request)
         status, headers, body, keep = _read_answer(_Reader(self._socket, deadline))
@@ -320,7 +330,7 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _open(address: Address, deadline: float) -> socket.socket:
+def _open(address: Address, deadline: float, certificate: bytes | None) -> socket.socket:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     trouble: OSError = ConnectionError("the name has no address")
     for number, (family, kind, protocol, _, target) in enumerate(found):
@@ -331,7 +341,7 @@ def _open(address: Address, deadline: float) -> socket.socket:
             candidate.connect(target)
             candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             candidate.settimeout(_left(deadline))
-            return _secured(candidate, address)
+            return _secured(candidate, address, certificate)
         except OSError as error:
             candidate.close()
             trouble = error
@@ -348,12 +358,20 @@ def _send(opened: socket.socket, request: bytes) -> bool:
     return True
 
 
-def _secured(opened: socket.socket, address: Address) -> socket.socket:
+def _secured(opened: socket.socket, address: Address, certificate: bytes | None) -> socket.socket:
     if address.scheme != "https":
         return opened
     import ssl
 
-    return ssl.create_default_context().wrap_socket(opened, server_hostname=address.host)
+    context = ssl.create_default_context()
+    if certificate is not None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # by comparison instead; the handshake shows who has its key
+    secured = context.wrap_socket(opened, server_hostname=address.host)
+    if certificate is not None and secured.getpeercert(binary_form=True) != certificate:
+        secured.close()
+        raise ssl.SSLCertVerificationError("the server shows another certificate than its own")
+    return secured
 
 
 def _shut(opened: socket.socket) -> None:
