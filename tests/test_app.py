@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import socketio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
-from steadcast import Steadcast
+from steadcast import Steadcast, Subscriber
 from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
 from steadcast.errors import Draining, EngineRefused, IdConflict, InvalidEvent, InvalidStream
 from steadcast.testing import FaultyEngine
+from tests.support.asgi import served
 from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
@@ -169,6 +173,21 @@ async def test_a_handshake_under_a_foreign_name_or_from_a_foreign_page_is_refuse
     async with httpx.AsyncClient(verify=PLAIN, transport=transport, base_url="http://127.0.0.1") as client:
         answer = await client.get("/socket.io/?EIO=4&transport=polling", headers=headers)
     assert answer.status_code == status
+
+
+async def test_mounted_whole_under_a_path_it_is_followed_and_read_there(cast: Steadcast) -> None:
+    api = Starlette(routes=[Mount("/live", cast)])
+    config = uvicorn.Config(api, port=0, lifespan="off", log_config=None)
+    async with served(config) as port, asyncio.timeout(30):
+        url = f"http://127.0.0.1:{port}/live"
+        receipt = await cast.publish("orders", type="order.paid", data={"order": 17})
+        async with httpx.AsyncClient(verify=PLAIN) as client:
+            page = await client.get(f"{url}/v1/streams/orders/events")
+        assert page.json()["upto"] == receipt.position.offset
+        async with Subscriber(url, "orders", start="start") as deliveries:
+            async for delivery in deliveries:
+                assert delivery.event.data == {"order": 17}
+                break
 
 
 async def test_those_who_ask_at_once_whether_it_is_ready_share_one_look() -> None:

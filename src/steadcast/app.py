@@ -29,7 +29,7 @@ from steadcast.event import Lane
 from steadcast.http import access
 from steadcast.http.app import build
 from steadcast.http.context import PROBED, Context, Limits
-from steadcast.http.edge import LIMITED, Door
+from steadcast.http.edge import LIMITED, Door, path_of
 from steadcast.http.rates import Rates
 from steadcast.http.tokens import JwtRules, Tokens
 from steadcast.hub import Hub, Timing
@@ -278,7 +278,7 @@ class Steadcast:
         """Serve as an ASGI application of its own: Socket.IO, HTTP and the page, under the base path."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["path"].startswith(f"{self.context.base}/socket.io/"):
+        elif path_of(scope).startswith(f"{self.context.base}/socket.io/"):
             await self._socket_app(scope, receive, send)
         else:
             await self.http(scope, receive, send)

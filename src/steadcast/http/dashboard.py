@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.websockets import WebSocketClose
 
 from steadcast.errors import InvalidRequest
+from steadcast.http.edge import path_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,7 @@ class Dashboard:
         await self._answer(Request(scope))(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
-        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        path = path_of(request.scope)
         if self._base and path == self._base:
             return RedirectResponse(f"{self._base}/")  # so that the page's relative addresses are right
         name = path.removeprefix(f"{self._base}/") or INDEX

@@ -47,6 +47,12 @@ LIMITED: Final = "steadcast.limited"
 _SECURITY_RAW: Final = [(name.encode(), value.encode()) for name, value in SECURITY.items()]
 
 
+def path_of(scope: Scope) -> str:
+    """Give a request's path without the root that the application is mounted under (`root_path`)."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class Edge:
     """The outermost layer of our own."""
 
@@ -93,8 +99,7 @@ class Edge:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(self._context.base)
-        if path in PROBES:
+        if path_of(scope).removeprefix(self._context.base) in PROBES:
             return
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         host = _text(headers.get(b"host"))
