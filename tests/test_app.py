@@ -190,6 +190,22 @@ async def test_mounted_whole_under_a_path_it_is_followed_and_read_there(cast: St
                 break
 
 
+async def test_the_first_request_over_http_starts_it_so_that_a_feed_is_told_what_comes(
+    cast: Steadcast,
+) -> None:
+    config = uvicorn.Config(cast.http, port=0, lifespan="off", log_config=None)
+    async with served(config) as port, httpx.AsyncClient(verify=PLAIN) as client, asyncio.timeout(30):
+        address = f"http://127.0.0.1:{port}/v1/streams/orders"
+        async with client.stream("GET", f"{address}/sse") as feed:
+            lines = feed.aiter_lines()
+            while await anext(lines) != "event: subscribed":
+                pass
+            event = {"id": "1", "source": "shop", "type": "order.paid"}
+            assert (await client.post(f"{address}/events", json=event)).status_code == 200
+            while '"order.paid"' not in await anext(lines):
+                pass
+
+
 async def test_those_who_ask_at_once_whether_it_is_ready_share_one_look() -> None:
     engine = FaultyEngine(MemoryEngine())
     async with Steadcast(engine=engine) as cast:

@@ -335,6 +335,7 @@ class Steadcast:
             connections=self.connections,
             dead=self.dead,
             limits=Limits(handler_timeout=settings.handler_timeout),
+            begin=self.start,
             publish=self.broadcaster.append_once,
             server_url=settings.server_url,
             ready=self._problems,

@@ -144,6 +144,8 @@ async def _serve(context: Context, methods: dict[str, Endpoint], request: Reques
             context.counts[error.code] += 1
             raise
         scope[access.IDENTITY] = identity
+        if context.begin is not None:
+            await context.begin()  # mounted without a lifespan: who follows would be told nothing
         if endpoint.scope is Scope.PUBLISH:
             with context.tracer.publish(stream, headers):
                 return await endpoint.handler(context, request)

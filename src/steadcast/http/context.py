@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from steadcast.tracer import Tracer
 
     Publish = Callable[[str, Sequence[Event]], Awaitable[list[Receipt]]]
+    Begin = Callable[[], Awaitable[None]]
     Ready = Callable[[], Awaitable[list[str]]]
     Stats = Callable[[], dict[str, object]]
 
@@ -75,6 +76,7 @@ class Context:
 
     `connections` knows the connected clients, where there can be some;
     `dead` keeps the dead events, where somebody does;
+    `begin` is awaited before a request that needs the log is served, and raises where it can't be;
     `publish` appends events and answers with their receipts, the hub's `append` where it is None;
     `ready` lists in words what keeps the server from serving, where it is None an append is probed;
     `stats` gives what the application adds to `/v1/stats` and, its numbers, to `/metrics`;
@@ -97,6 +99,7 @@ class Context:
     cors_origins: Collection[str] = ()
     server_url: str | None = None
     limits: Limits = field(default_factory=Limits)
+    begin: Begin | None = None
     publish: Publish | None = None
     connections: Connections | None = None
     dead: DeadStore | None = None
