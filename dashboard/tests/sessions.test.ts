@@ -89,6 +89,28 @@ describe("the state of a session", () => {
       "waiting",
     ],
     [
+      "still waiting where a call that began before goes on beside",
+      [
+        ...begun,
+        tool(2, "PreToolUse", "t", { tool_input: { command: "git push" } }),
+        tool(2, "PreToolUse", "u", { tool_name: "Read" }),
+        tool(3, "PermissionRequest", "", { tool_input: { command: "git push" } }),
+        tool(4, "PostToolUse", "u", { tool_name: "Read" }),
+      ],
+      5,
+      "waiting",
+    ],
+    [
+      "working once the agent that asked has stopped",
+      [
+        ...begun,
+        tool(3, "PermissionRequest", "", { agent_id: "a1" }),
+        hook(4, "SubagentStop", { agent_id: "a1" }),
+      ],
+      5,
+      "working",
+    ],
+    [
       "done where it only waits for a prompt",
       [...begun, hook(4, "Stop"), hook(9, "Notification", { notification_type: "idle_prompt" })],
       10,
@@ -108,12 +130,45 @@ describe("the state of a session", () => {
     expect(stateOf(only(...begun, hook(9, "Stop"), asked), at(10))).toBe("done");
   });
 
+  it.each([-7, 7])("is not stuck by the clock of a host that is %i min off", (minutes) => {
+    const told = { ...begun[1], keptAt: at(600), publishedAt: at(600 + minutes * 60) } as SeenEvent;
+    const session = only(told);
+    expect(stateOf(session, at(899))).toBe("working");
+    expect(stateOf(session, at(900))).toBe("stuck");
+    const live = { ...told, keptAt: undefined, arrivedAt: at(1_000) } as SeenEvent;
+    const sessions = new Sessions();
+    sessions.apply([live], true);
+    expect(sessions.list().map((each) => stateOf(each, at(1_299)))).toEqual(["working"]);
+    expect(sessions.list().map((each) => stateOf(each, at(1_300)))).toEqual(["stuck"]);
+  });
+
+  it("is waiting until each of several was answered", () => {
+    const ask = (second: number, agent: string, command: string) =>
+      tool(second, "PermissionRequest", "", { agent_id: agent, tool_input: { command } });
+    const granted = (second: number, agent: string, command: string) =>
+      tool(second, "PostToolUse", "", { agent_id: agent, tool_input: { command } });
+    const asked = [...begun, ask(3, "a1", "push"), ask(4, "a2", "rm"), ask(5, "a2", "mv")];
+    const said = hook(9, "Notification", { notification_type: "permission_prompt", message: "?" });
+    const whats = (...more: SeenEvent[]) => only(...asked, said, ...more).asks[0]?.what;
+    expect(whats()).toBe("Bash: push");
+    const first = granted(10, "a1", "push");
+    expect(whats(first)).toBe("Bash: rm");
+    expect(whats(first, granted(11, "a2", "rm"))).toBe("Bash: mv");
+    expect(whats(first, granted(11, "a2", "rm"), granted(12, "a2", "mv"))).toBeUndefined();
+  });
+
+  it("is waiting where what was asked comes behind another agent's later step", () => {
+    const asked = tool(3, "PermissionRequest", "", { tool_input: { command: "push" } });
+    const other = tool(3.01, "PreToolUse", "u", { agent_id: "a1" });
+    expect(stateOf(only(...begun, other, asked), at(5))).toBe("waiting");
+  });
+
   it("says what is waited for, and by whom", () => {
     const asked = tool(3, "PermissionRequest", "t", {
       agent_id: "a1",
       tool_input: { command: "git push" },
     });
-    expect(only(...begun, asked).waiting).toEqual({
+    expect(only(...begun, asked).asks[0]).toMatchObject({
       since: at(3),
       agent: "a1",
       what: "Bash: git push",
@@ -172,6 +227,33 @@ describe("what a session did", () => {
   it("ends what was open when its agent stops, and says that nobody knows how", () => {
     const session = only(tool(1, "PreToolUse", "t1"), hook(4, "Stop"));
     expect(session.calls).toMatchObject([{ end: at(4), outcome: "unknown" }]);
+  });
+
+  it("has a call once, however often and in whatever order its hooks come", () => {
+    const pre = () => tool(1, "PreToolUse", "t1", { tool_input: { command: "ls" } });
+    const post = () => tool(3, "PostToolUse", "t1");
+    for (const order of [
+      [pre(), pre(), post(), post()],
+      [post(), pre()],
+      [post(), pre(), post()],
+    ]) {
+      const session = only(...order);
+      expect([session.called, session.agents.get("")?.calls]).toEqual([1, 1]);
+      expect(session.calls).toMatchObject([
+        { about: "ls", start: at(1), end: at(3), outcome: "ok" },
+      ]);
+    }
+  });
+
+  it("has no call open that began before its agent stopped, also where that is read last", () => {
+    const pre = tool(1, "PreToolUse", "t1");
+    const session = only(hook(4, "StopFailure", { error: "x" }), pre);
+    expect(session.calls).toMatchObject([{ start: at(1), end: at(4), outcome: "unknown" }]);
+    const ended = only(
+      hook(4, "SubagentStop", { agent_id: "a1" }),
+      tool(2, "PreToolUse", "t2", { agent_id: "a1" }),
+    );
+    expect(ended.calls).toMatchObject([{ end: at(4), outcome: "unknown" }]);
   });
 
   it("lasts until now while it works, and until its last event afterwards", () => {

@@ -12,7 +12,7 @@ from playwright.async_api import expect
 
 from tests.support.pages import check_accessible, check_sizes, viewed
 from tests.support.recorded import play
-from tests.support.server import Server
+from tests.support.server import Server, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,6 +75,27 @@ async def test_the_recorded_sessions_are_listed_with_their_states_and_one_is_loo
         await expect(page.get_by_test_id("session").first).to_be_visible()
         await page.go_back()
         await expect(page.get_by_test_id("session-detail")).to_be_visible()
+
+
+async def test_each_agent_that_asks_is_listed_until_it_is_answered(server: Server) -> None:
+    def hook(n: int, name: str, agent: str, **more: Any) -> dict[str, Any]:
+        data = {"session_id": "s1", "cwd": "/srv/x", "hook_event_name": name, "agent_id": agent}
+        call = {"tool_name": "Bash", "tool_use_id": f"t-{agent}", "tool_input": {"command": f"push {agent}"}}
+        return event(n, type=f"claude.{name}", data=data | call | more)
+
+    asked = [
+        each
+        for n, agent in enumerate(("one", "two"))
+        for each in (hook(4 * n, "PreToolUse", agent), hook(4 * n + 1, "PermissionRequest", agent))
+    ]
+    await asyncio.to_thread(server.publish, "claude", *asked)
+    async with viewed(server, "?view=sessions&id=s1") as page:
+        asks = page.get_by_test_id("session-asks").locator("p")
+        await expect(asks).to_have_count(2)
+        await asyncio.to_thread(server.publish, "claude", hook(20, "PostToolUse", "one"))
+        await expect(asks).to_have_count(1)
+        await expect(asks).to_contain_text("push two")
+        await expect(page.get_by_test_id("session-sum")).to_contain_text("1 waiting for you")
 
 
 async def test_states_follow_what_comes(server: Server) -> None:

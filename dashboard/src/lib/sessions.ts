@@ -8,6 +8,7 @@
 import type { SeenEvent } from "./contract.js";
 import { fieldsOf, textOf } from "./seen.js";
 import { aboutTool, clipped, type Step, stepOf } from "./sessions_step.js";
+import { WORK, wait, worked } from "./sessions_waits.js";
 
 export interface SessionLimits {
   readonly sessions?: number;
@@ -25,16 +26,16 @@ export interface Call {
   readonly serial: number;
   readonly id: string;
   readonly tool: string;
-  readonly about: string;
+  about: string;
   readonly agent: string;
-  readonly start: number;
+  start: number;
   end: number | null;
   /** `unknown`: the agent stopped, and nobody said how the call ended. */
   outcome: "running" | "ok" | "failed" | "denied" | "unknown";
   /** Why it failed. */
   detail: string;
   /** The type of the agent that it begins, where it begins one. */
-  readonly begins: string;
+  begins: string;
 }
 
 export interface Agent {
@@ -49,8 +50,11 @@ export interface Agent {
   readonly call: number | null;
   start: number;
   end: number | null;
-  /** When it last did something. */
+  /** When it last did something, and when something other than a call's end. */
   last: number;
+  turned: number;
+  /** Up to when nothing that it called can still run: it stopped then. */
+  settled: number;
   calls: number;
   failures: number;
 }
@@ -79,6 +83,8 @@ export interface Waiting {
   readonly since: number;
   readonly agent: string;
   readonly what: string;
+  /** `call`: permission for one; `notice`: word that somebody is asked, whoever it is. */
+  readonly by: "call" | "question" | "notice";
 }
 
 export type Phase = "idle" | "working" | "done" | "failed" | "ended";
@@ -91,9 +97,12 @@ export interface Session {
   model: string | null;
   start: number;
   last: number;
+  /** When something of it was heard, by no clock of its host's where another is known. */
+  heard: number;
   phase: Phase;
   phaseAt: number;
-  waiting: Waiting | null;
+  /** What a person is asked for, the oldest first. */
+  asks: readonly Waiting[];
   events: number;
   calls: Call[];
   prompts: Prompt[];
@@ -111,20 +120,6 @@ export interface Session {
 }
 
 const OTHER_TOOLS = "other";
-const WORK = new Set([
-  "UserPromptSubmit",
-  "PreToolUse",
-  "PostToolUse",
-  "PostToolUseFailure",
-  "PostToolBatch",
-  "PermissionDenied",
-  "MessageDisplay",
-  "ElicitationResult",
-  "SubagentStart",
-  "PreCompact",
-  "PostCompact",
-]);
-const ASKING = new Set(["permission_prompt", "elicitation_dialog", "agent_needs_input"]);
 const TITLE = 160;
 const DETAIL = 2_000;
 
@@ -149,10 +144,11 @@ export class Sessions {
     };
   }
 
-  apply(events: readonly SeenEvent[]): void {
+  /** Take events in; `live`: they come here as they are published. */
+  apply(events: readonly SeenEvent[], live = false): void {
     for (const event of events) {
       const step = stepOf(event);
-      if (step) this.take(step);
+      if (step) this.take(step, event.keptAt ?? (live ? event.arrivedAt : step.at));
       else this.foreign += 1;
     }
   }
@@ -166,8 +162,9 @@ export class Sessions {
     return [...this.byId.values()].sort((a, b) => b.last - a.last);
   }
 
-  private take(step: Step): void {
+  private take(step: Step, heard: number): void {
     const session = this.byId.get(step.session) ?? this.begin(step);
+    session.heard = Math.max(session.heard, heard);
     session.events += 1;
     session.start = Math.min(session.start, step.at);
     if (step.at >= session.last) {
@@ -179,7 +176,7 @@ export class Sessions {
     move(session, step);
     wait(session, step);
     const agent = session.agents.get(step.agent);
-    if (agent && WORK.has(step.name)) agent.last = Math.max(agent.last, step.at);
+    if (agent) worked(agent, step);
   }
 
   private begin(step: Step): Session {
@@ -191,9 +188,10 @@ export class Sessions {
       model: null,
       start: step.at,
       last: step.at,
+      heard: Number.NEGATIVE_INFINITY,
       phase: "idle",
       phaseAt: Number.NEGATIVE_INFINITY,
-      waiting: null,
+      asks: [],
       events: 0,
       calls: [],
       prompts: [],
@@ -236,6 +234,8 @@ export class Sessions {
       start: step.at,
       end: null,
       last: step.at,
+      turned: Number.NEGATIVE_INFINITY,
+      settled: Number.NEGATIVE_INFINITY,
       calls: 0,
       failures: 0,
     });
@@ -311,7 +311,14 @@ export class Sessions {
   }
 
   private open(session: Session, step: Step): void {
-    this.add(session, step, step.at, null, "running");
+    const known = calledBefore(session, step);
+    if (known) {
+      beginEarlier(session, known, step);
+      return;
+    }
+    const settled = session.agents.get(step.agent)?.settled ?? Number.NEGATIVE_INFINITY;
+    if (step.at <= settled) this.add(session, step, step.at, settled, "unknown");
+    else this.add(session, step, step.at, null, "running");
   }
 
   private add(
@@ -332,7 +339,7 @@ export class Sessions {
       end,
       outcome,
       detail: "",
-      begins: textOf(fieldsOf(step.fields.tool_input), "subagent_type") ?? "",
+      begins: begunBy(step),
     };
     insert(session.calls, call, (each) => each.start);
     this.bound(session, session.calls, this.limits.calls);
@@ -349,8 +356,11 @@ export class Sessions {
     const outcome = OUTCOMES[step.name] ?? "ok";
     const took = step.fields.duration_ms;
     const start = step.at - (typeof took === "number" && took > 0 ? took : 0);
+    const known = calledBefore(session, step);
+    if (known && known.end !== null && known.outcome !== "unknown") return;
     // A call whose beginning was before this page's history still has its end.
-    const call = openCall(session, step) ?? this.add(session, step, start, step.at, outcome);
+    const call =
+      known ?? openCall(session, step) ?? this.add(session, step, start, step.at, outcome);
     call.end = step.at;
     call.outcome = outcome;
     if (outcome === "ok") return;
@@ -390,6 +400,26 @@ function reasonOf({ fields }: Step): string {
     textOf(fields, name),
   );
   return words.filter((word) => word !== null).join(": ");
+}
+
+/** The call that a step tells of once more, or whose end came here first. */
+function calledBefore(session: Session, step: Step): Call | undefined {
+  // Elsewhere an id may be that of several calls.
+  const id = step.program === "claude-code" ? textOf(step.fields, "tool_use_id") : null;
+  return id === null ? undefined : session.calls.find((call) => call.id === id);
+}
+
+function beginEarlier(session: Session, call: Call, step: Step): void {
+  call.about ||= aboutTool(step.fields);
+  call.begins ||= begunBy(step);
+  if (step.at >= call.start) return;
+  call.start = step.at;
+  session.calls.splice(session.calls.indexOf(call), 1);
+  insert(session.calls, call, (each) => each.start);
+}
+
+function begunBy({ fields }: Step): string {
+  return textOf(fieldsOf(fields.tool_input), "subagent_type") ?? "";
 }
 
 /** The call that a step ends: by its id, else the oldest that is open of the same tool and agent. */
@@ -433,6 +463,7 @@ function settle(session: Session, step: Step, id: string): void {
   const agent = session.agents.get(id);
   if (agent && (id !== "" || step.name === "SessionEnd"))
     agent.end = Math.max(step.at, agent.start);
+  if (agent) agent.settled = Math.max(agent.settled, step.at);
   for (const call of session.calls) {
     if (call.agent !== id || call.end !== null || call.start > step.at) continue;
     call.end = step.at;
@@ -455,37 +486,6 @@ function phaseOf({ name, agent }: Step): Phase | null {
   if (name === "SessionStart") return "idle";
   // An agent in the background goes on after the first one is done; its end changes nothing.
   return WORK.has(name) || (name === "SubagentStop" && agent === "") ? "working" : null;
-}
-
-/** Note who waits for a person; whatever the same agent does afterwards ends it. */
-function wait(session: Session, step: Step): void {
-  const { waiting } = session;
-  const what = askedFor(step);
-  if (what === null) {
-    if (waiting && step.at >= waiting.since && ends(step, waiting)) session.waiting = null;
-    return;
-  }
-  const agent = session.agents.get(step.agent);
-  const over =
-    (agent && agent.last > step.at && agent.last > agent.start) || session.phaseAt > step.at;
-  if (over || (waiting && waiting.since <= step.at)) return;
-  session.waiting = { since: step.at, agent: step.agent, what };
-}
-
-function askedFor({ name, fields }: Step): string | null {
-  if (name === "PermissionRequest") {
-    const about = aboutTool(fields);
-    return `${textOf(fields, "tool_name") ?? "a tool"}${about && `: ${about}`}`;
-  }
-  if (name === "Elicitation") return textOf(fields, "message") ?? "a question";
-  if (name !== "Notification") return null;
-  const kind = textOf(fields, "notification_type");
-  return kind && ASKING.has(kind) ? (textOf(fields, "message") ?? "an answer") : null;
-}
-
-function ends({ name, agent }: Step, waiting: Waiting): boolean {
-  if (name === "Stop" || name === "StopFailure" || name === "SessionEnd") return true;
-  return WORK.has(name) && agent === waiting.agent;
 }
 
 /** Keep a list in the order of time; what comes is nearly always the latest. */

@@ -10,8 +10,8 @@ export const STUCK_AFTER = 5;
 /** How a session is, at `now` (milliseconds of Unix time). */
 export function stateOf(session: Session, now: number, stuckAfter = STUCK_AFTER): SessionState {
   if (session.phase === "ended") return "ended";
-  if (session.waiting) return "waiting";
-  const silent = now - session.last >= stuckAfter * 60_000;
+  if (session.asks.length > 0) return "waiting";
+  const silent = now - session.heard >= stuckAfter * 60_000;
   return session.phase === "working" && silent ? "stuck" : session.phase;
 }
 
@@ -34,13 +34,13 @@ export function ordered(sessions: readonly Session[], now: number): Session[] {
 
 function placeOf(session: Session, now: number): readonly [rank: number, at: number] {
   const state = stateOf(session, now);
-  if (state === "waiting") return [0, session.waiting?.since ?? 0];
+  if (state === "waiting") return [0, session.asks[0]?.since ?? 0];
   return state === "working" ? [1, session.start] : [2, session.last];
 }
 
 /** Those that wait for a person since `from` or later, the latest first; in milliseconds of Unix time. */
 export function asking(sessions: readonly Session[], from: number): Session[] {
-  const since = ({ waiting }: Session) => waiting?.since ?? Number.NEGATIVE_INFINITY;
+  const since = ({ asks: [first] }: Session) => first?.since ?? Number.NEGATIVE_INFINITY;
   const waiting = sessions.filter((each) => each.phase !== "ended" && since(each) >= from);
   return waiting.sort((a, b) => since(b) - since(a));
 }

@@ -35,7 +35,7 @@ export class SessionStore {
   open(): () => void {
     void this.read();
     const leave = this.page.follow(HOOKS, {
-      events: (events) => this.heard(events),
+      events: (events, replaying) => this.heard(events, !replaying),
       lost: (loss) => this.lost(loss),
     });
     return () => {
@@ -80,8 +80,8 @@ export class SessionStore {
     this.take();
   }
 
-  private heard(events: readonly SeenEvent[]): void {
-    if (this.waiting === null) this.sessions.apply(this.fresh(events));
+  private heard(events: readonly SeenEvent[], live: boolean): void {
+    if (this.waiting === null) this.sessions.apply(this.fresh(events), live);
     else if (this.waiting.length + events.length <= MEANWHILE) this.waiting.push(...events);
     else {
       this.waiting = [];

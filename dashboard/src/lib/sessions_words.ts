@@ -26,7 +26,7 @@ export function stateWords(session: Session, state: SessionState, now: number): 
     case "failed":
       return "stopped by an error";
     case "stuck":
-      return `stuck since ${moment(session.last, now).replace(/\.\d+$/, "")}`;
+      return `stuck since ${moment(session.heard, now).replace(/\.\d+$/, "")}`;
     default:
       return state;
   }
@@ -40,8 +40,8 @@ export function folder(cwd: string | null): string {
 }
 
 /** Who asks for what, in a line. */
-export function askWords({ cwd, id, waiting }: Session): string {
-  return `${nameOf(id, cwd) ?? id}: ${waiting?.what ?? ""}`;
+export function askWords({ cwd, id, asks: [first] }: Session): string {
+  return `${nameOf(id, cwd) ?? id}: ${first?.what ?? ""}`;
 }
 
 /** What a person calls a session: the folder that it works in, and enough of its id. */
