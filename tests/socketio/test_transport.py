@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import socketio
 
+from steadcast.core.scopes import Identity
 from steadcast.core.session import Window
 from steadcast.errors import NotAllowed
 from steadcast.event import Lane
@@ -302,6 +303,35 @@ async def test_an_emission_is_handled_once_however_often_it_comes() -> None:
         nobody = await client.call("nothing", ({"n": 1}, {"emission": "c"}))
         assert nobody["error"]["code"] == "no_handler"
         await client.close()
+
+
+async def test_an_emissions_id_counts_for_its_client_alone() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+    seen: list[Any] = []
+
+    @sio.event
+    async def order(sid: str, data: Any) -> int:
+        seen.append(data)
+        return len(seen)
+
+    def authorize(_environ: object, auth: Any) -> Identity:
+        return Identity(name=auth["token"])
+
+    shown = [
+        {"token": "ann"},  # without an id of their own
+        {"token": "ann"},
+        {"token": "ann", "client": {"id": "c1"}},
+        {"token": "bob", "client": {"id": "c1"}},
+    ]
+    async with listening(House(sio=sio, authorize=authorize)) as house:
+        peers = [Peer() for _ in shown]
+        for number, (peer, auth) in enumerate(zip(peers, shown, strict=True), 1):
+            await peer.connect(house.url, auth)
+            assert await peer.call("order", (number, {"emission": "1"})) == number
+            assert await peer.call("order", (number, {"emission": "1"})) == number
+        assert seen == [1, 2, 3, 4]
+        for peer in peers:
+            await peer.close()
 
 
 async def test_a_handler_that_hangs_is_cancelled_told_and_its_ack_fails() -> None:

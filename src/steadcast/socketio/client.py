@@ -76,6 +76,15 @@ class Client:
         self._carrier: DirectWebSocket | None = None
         self._opening = False
 
+    @property
+    def emitter(self) -> tuple[str, str, str]:
+        """Whose emissions' ids these are: a token's client, or a connection where the client has no id.
+
+        Many number theirs from 1, and who names another's client doesn't get its answers.
+        """
+        own = ("", self.id) if self.client_id is None else (self.client_id, "")
+        return (self.gate.identity.name, *own)
+
     # How batches get there
 
     @property

@@ -305,7 +305,7 @@ class Transport:
     ) -> Answer:
         """Answer a repeated emission with its first answer; a temporary failure is tried anew."""
         now = asyncio.get_running_loop().time()
-        key = (client.client_id or "", event, emission)
+        key = (*client.emitter, event, emission)
         first = self._emissions.get(now, key)
         if first is not None:
             self._connections.counts["emissions_repeated"] += 1
