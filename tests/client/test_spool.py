@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -193,6 +194,13 @@ def test_what_is_older_than_the_maximum_age_is_never_sent(tmp_path: Path) -> Non
     assert_nothing_uncounted(later)
 
 
+def test_what_a_clock_that_was_never_set_has_stamped_is_sent_when_it_is_set(spool: Spool) -> None:
+    """A board without a battery for its clock counts from 1970 until it finds a network."""
+    spool.put(request(b"early"), when=f"{90 * 10**9:020d}-{1:010d}-{1:010d}")
+    assert bodies(spool) == [b"early"]
+    assert spool.dead() == []
+
+
 def test_a_refused_entry_is_kept_in_dead_with_its_reason(spool: Spool) -> None:
     name = spool.put(request(b"bad"))
     assert name is not None
@@ -282,6 +290,54 @@ def test_a_file_cut_short_goes_to_dead(spool: Spool) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     assert spool.take(name) is None
     assert spool.statistics()["dropped"][UNREADABLE] == 1
+
+
+def _make(kind: str, path: Path) -> None:
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as unix:
+                unix.bind(os.path.relpath(path))
+        case "dangling":
+            path.symlink_to("nowhere")
+        case "circle":
+            path.symlink_to(path)
+        case "endless":
+            path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "dangling", "circle", "endless"])
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_what_is_no_file_leaves_the_line_and_holds_nobody_up(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, kind: str, *, foreign: bool, old: bool
+) -> None:
+    spool.put(request(b"before"))
+    when = f"{1_600_000_000 * 10**9:020d}-{1:010d}-{1:010d}" if old else stamp()
+    spool.put(request(b"after"))
+    monkeypatch.chdir(Path(spool.folder, "new"))
+    name = "foreign" if foreign else entry_name(when, request(), 10)
+    _make(kind, Path(spool.folder, "new", name))
+    found: list[bytes] = []
+    thread = threading.Thread(target=lambda: found.extend(bodies(spool)), daemon=True)
+    thread.start()
+    thread.join(40)
+    assert found == [b"before", b"after"]
+    assert [(dead.name, dead.request) for dead in spool.dead()] == [(name, None)]
+    assert len(spool.names()) == 2
+    assert spool.redrive() == 0
+    assert spool.statistics()["dropped"][EXPIRED if old and not foreign else UNREADABLE] == 1
+
+
+@pytest.mark.parametrize("head", [b"[" * 100_000, b'{"reason": "x", "at": 1%s}' % (b"0" * 400)])
+def test_a_dead_file_whose_head_is_none_is_shown_without_a_reason(spool: Spool, head: bytes) -> None:
+    spool.put_dead(request(), stamp(), "no")
+    (dead,) = spool.dead()
+    Path(spool.folder, "dead", dead.name).write_bytes(head + b"\nbody")
+    assert [(each.reason, each.request) for each in spool.dead()] == [("unknown", None)]
 
 
 def test_foreign_files_leave_the_line_and_hidden_ones_are_left_alone(spool: Spool) -> None:

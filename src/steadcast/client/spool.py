@@ -10,7 +10,7 @@ A process that is killed may leave the counts off by the one entry that it had i
 """
 
 # Paths are text here: pathlib costs each hook call its import, and a listing 10,000 objects.
-# ruff: noqa: PTH103, PTH105, PTH108, PTH116, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH105, PTH108, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ import os
 import time
 from _thread import allocate_lock  # what threading.Lock is, without the import's cost for a hook
 from bisect import bisect_left, insort
+from errno import EINVAL
+from stat import S_ISREG
 
 from steadcast.client.spooled import (
     Request,
@@ -48,6 +50,8 @@ DROPS = (FULL, EXPIRED, REFUSED, UNREADABLE)
 _DAY = 86_400.0
 _LISTING_HOLDS = 1.0
 _LEFTOVER_AGE = 3_600.0
+_CLOCKS_ARE_SET = 1_577_836_800.0
+"""2020, before there was any spool: an earlier stamp is of a clock that wasn't set yet, and tells no age."""
 
 
 class Dead:
@@ -143,12 +147,11 @@ class Spool:
 
     def take(self, name: str) -> Request | None:
         """Read an entry that is to be sent; None where it is gone, or went to dead unreadable or too old."""
-        if self._now() - wall_time(name) > self.max_age:
+        if self._now() - self.max_age > wall_time(name) >= _CLOCKS_ARE_SET:
             self._bury(name, EXPIRED, f"older than {self.max_age:g} s")
             return None
         try:
-            with open(self._path("new", name), "rb") as file:
-                return decode(name, file.read())
+            return decode(name, _read(self._path("new", name)))
         except FileNotFoundError:
             self._forget(name)
             return None
@@ -286,8 +289,7 @@ class Spool:
     def _bury(self, name: str, outcome: str, reason: str) -> bool:
         self._forget(name)
         try:
-            with open(self._path("new", name), "rb") as file:
-                content = file.read()
+            content = _read(self._path("new", name))
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -429,6 +431,18 @@ def _write_durably(path: str, content: bytes, target: str) -> None:
         raise
 
 
+def _read(path: str) -> bytes:
+    """Read a file; OSError for what is none: a pipe would hold the line up, and a link may lead to one."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if not S_ISREG(os.fstat(file).st_mode):
+            raise OSError(EINVAL, "no file", path)
+        with open(file, "rb", closefd=False) as opened:
+            return opened.read()
+    finally:
+        os.close(file)
+
+
 def _sync_folder(path: str) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
@@ -447,14 +461,14 @@ def _unlink(path: str) -> bool:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return os.lstat(path).st_size
     except FileNotFoundError:
         return 0
 
 
 def _modified(path: str, missing: float) -> float:
     try:
-        return os.stat(path).st_mtime
+        return os.lstat(path).st_mtime
     except FileNotFoundError:
         return missing
 
@@ -462,12 +476,11 @@ def _modified(path: str, missing: float) -> float:
 def _read_dead(folder: str, name: str) -> Dead:
     path = f"{folder}/{name}"
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = _read(path)
         head, _, rest = content.partition(b"\n")
         told = json.loads(head)
         reason, at = str(told["reason"]), float(told["at"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Dead(name, "unknown", _modified(path, 0.0), None)
     try:
         return Dead(name, reason, at, decode(name, rest) if is_entry(name) else None)
