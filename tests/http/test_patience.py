@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 import uvicorn
+from httptools import HttpRequestParser
 from websockets.asyncio.client import connect
+from websockets.server import ServerProtocol
 
-from steadcast.http.patience import MOST_AHEAD, patient
+from steadcast.http.patience import MOST_AHEAD, PatientProtocol, patient
+from steadcast.socketio.websocket import DirectWebSocket, Frames
 from tests.support.asgi import served
 
 LIMIT = 0.3
@@ -213,6 +217,31 @@ async def test_a_websocket_outlives_the_time_for_a_head() -> None:
     async with serving(counts, app=greet) as port, connect(f"ws://127.0.0.1:{port}/") as socket:
         assert await asyncio.wait_for(socket.recv(), 20) == "still here"
     assert counts == {}
+
+
+async def test_an_upgrade_leaves_nothing_for_the_garbage_collector() -> None:
+    """With a circle for each, a storm of connects has it run again and again."""
+
+    async def greet(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "welcome"})
+        await receive()
+
+    config = uvicorn.Config(
+        greet, port=0, http=patient(Counter()), ws=DirectWebSocket, log_config=None, lifespan="off"
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        async with served(config) as port, connect(f"ws://127.0.0.1:{port}/") as socket:
+            assert await asyncio.wait_for(socket.recv(), 20) == "welcome"
+            kinds = [type(each) for each in gc.get_objects()]
+    finally:
+        gc.enable()
+    assert kinds.count(Frames) == 1
+    assert not [kind for kind in kinds if issubclass(kind, (PatientProtocol, HttpRequestParser))]
+    assert ServerProtocol not in kinds
 
 
 async def test_the_answer_to_a_head_request_and_one_without_a_body_go_out() -> None:

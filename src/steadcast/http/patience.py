@@ -74,6 +74,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Hand the connection over to another protocol."""
         self._upgraded = True
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # it refers to this: garbage in a circle, for each client
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, and close; in words where no answer is due that it could be taken for."""

@@ -146,6 +146,7 @@ def _pair(address: str | None, token: str) -> tuple[str, str]:
     return network(address), hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@lru_cache(maxsize=1024)
 def is_local(address: str | None) -> bool:
     """Tell whether an address is this machine's own, or none at all, as over a Unix socket."""
     known = _address(address)

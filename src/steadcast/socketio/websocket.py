@@ -10,7 +10,7 @@ without permessage-deflate, and with it as long as no context is taken over from
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import structlog
@@ -94,11 +94,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         # What uvicorn uses of asyncio's own:
         self.queue = Queue()  # type: ignore[assignment]  # bounded by pausing reads while a message waits
         self.writable = Flag()  # type: ignore[assignment]
-        self.conn: Frames = Frames(
-            extensions=[_deflate()] if self.config.ws_per_message_deflate else [],
-            max_size=self.config.ws_max_size,
-            logger=self.logger,
-        )
+        self.conn: Frames = _frames(self.conn)
+        if self.config.ws_per_message_deflate:
+            self.conn.available_extensions = [_deflate()]
 
     # The door
 
@@ -241,6 +239,12 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """End; nobody writes to a transport that is gone."""
         self._end()
         super().connection_lost(exc)
+
+
+def _frames(protocol: ServerProtocol) -> Frames:
+    """Make uvicorn's reader one of ours: a second one, and the circle that the first leaves, cost much."""
+    protocol.__class__ = Frames
+    return cast("Frames", protocol)
 
 
 def _deflate() -> ServerPerMessageDeflateFactory:
