@@ -318,9 +318,9 @@ async def test_an_emissions_id_counts_for_its_client_alone() -> None:
         return Identity(name=auth["token"])
 
     shown = [
-        {"token": "ann"},  # without an id of their own
         {"token": "ann"},
         {"token": "ann", "client": {"id": "c1"}},
+        {"token": "ann", "client": {"id": "c2"}},
         {"token": "bob", "client": {"id": "c1"}},
     ]
     async with listening(House(sio=sio, authorize=authorize)) as house:
@@ -330,6 +330,10 @@ async def test_an_emissions_id_counts_for_its_client_alone() -> None:
             assert await peer.call("order", (number, {"emission": "1"})) == number
             assert await peer.call("order", (number, {"emission": "1"})) == number
         assert seen == [1, 2, 3, 4]
+        again = Peer()
+        await again.connect(house.url, shown[0])  # after a cut
+        assert await again.call("order", (1, {"emission": "1"})) == 1
+        peers.append(again)
         for peer in peers:
             await peer.close()
 

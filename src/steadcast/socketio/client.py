@@ -77,13 +77,13 @@ class Client:
         self._opening = False
 
     @property
-    def emitter(self) -> tuple[str, str, str]:
-        """Whose emissions' ids these are: a token's client, or a connection where the client has no id.
+    def emitter(self) -> tuple[str, str]:
+        """Whose emissions' ids these are: a token's client, over all its connections.
 
-        Many number theirs from 1, and who names another's client doesn't get its answers.
+        Who names another's client doesn't get its answers. Those that name none share their ids: a connection
+        alone couldn't be known again after a cut, when an emission is repeated.
         """
-        own = ("", self.id) if self.client_id is None else (self.client_id, "")
-        return (self.gate.identity.name, *own)
+        return self.gate.identity.name, self.client_id or ""
 
     # How batches get there
 
