@@ -375,6 +375,18 @@ async def test_trimming_by_age_waits_while_the_clocks_disagree(
     assert await engine.trim() == {3600.0: 2, -3600.0: 5}[jump]
 
 
+async def test_a_clock_that_was_set_for_good_holds_up_trimming_for_a_day(opened: Open, clock: Clock) -> None:
+    engine = opened(retention=Retention(age=100.0))
+    clock.wall += 3600  # as where a machine was paused, and told the time when it went on
+    await engine.append("s", [event(1)])
+    assert await engine.trim() == 0
+    clock.advance(86_399)
+    assert await engine.trim() == 0
+    clock.advance(1)
+    assert await engine.trim() == 1
+    assert not engine.statistics().age_waits
+
+
 async def test_a_clock_that_is_corrected_a_little_is_trusted(opened: Open, clock: Clock) -> None:
     engine = opened(retention=Retention(age=100.0))
     await engine.append("s", [event(1)])

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Description, Retention
+from steadcast.engines.clocks import Clocks, steady
 from steadcast.engines.jetstream_append import QUEUE_BYTES, QUEUE_EVENTS, Appender, Counts
 from steadcast.engines.jetstream_check import keep_spare
 from steadcast.engines.jetstream_link import NO_MESSAGE, Answered, away
@@ -21,7 +22,6 @@ from steadcast.engines.jetstream_log import Log, LogCounts
 from steadcast.engines.jetstream_records import decode_event
 from steadcast.engines.jetstream_trim import LEAST, STEP, due, free_spare, purge, trim_step, upto_step
 from steadcast.engines.page import check_limit, check_position, check_trim, prepare
-from steadcast.engines.sqlite import MAX_DRIFT, steady
 from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
 from steadcast.errors import EngineUnavailable, SteadcastError
 from steadcast.event import Batch, Entry
@@ -84,9 +84,7 @@ class JetStreamEngine:
     ) -> None:
         self.retention = retention or Retention()
         self._ids_age = ids_age
-        self._wall = wall
-        self._monotonic = monotonic
-        self._apart = wall() - monotonic()
+        self._clocks = Clocks(wall, monotonic)
         self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
         self._log = Log(options, self._watches)
         self._appender = Appender(self._log, wall, max_events=queue_events, max_bytes=queue_bytes)
@@ -185,7 +183,7 @@ class JetStreamEngine:
             fetches=self._fetches,
             doubled=index.doubled,
             malformed=index.malformed,
-            age_waits=self._drifted(),
+            age_waits=self._clocks.waits(),
         )
 
     def _check_open(self) -> None:
@@ -244,7 +242,7 @@ class JetStreamEngine:
         while True:
             index = self._log.index
             last, count = (
-                due(index, lane, self.retention, self._before(self.retention.age), most)
+                due(index, lane, self.retention, self._clocks.before(self.retention.age), most)
                 if upto is None
                 else upto_step(index, lane, upto, most)
             )
@@ -265,7 +263,7 @@ class JetStreamEngine:
             most = min(2 * most, STEP)
 
     async def _sweep(self) -> None:
-        before = self._before(self._ids_age)
+        before = self._clocks.before(self._ids_age)
         if before is None:
             return
         index = self._log.index
@@ -281,10 +279,3 @@ class JetStreamEngine:
             await purge(self._log, await self._log.ready(), self._log.subjects.ids, records[-1].seq)
             for _ in records:
                 index.ids_records.popleft()
-
-    def _drifted(self) -> bool:
-        return abs(self._wall() - self._monotonic() - self._apart) > MAX_DRIFT
-
-    def _before(self, age: float) -> int | None:
-        """Give the wall time `age` seconds ago in milliseconds; None while the clock can't be trusted."""
-        return None if self._drifted() else int((self._wall() - age) * 1000)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Retention
+from steadcast.engines.clocks import Clocks, steady
 from steadcast.engines.page import check_limit, check_trim, prepare
 from steadcast.engines.sqlite_read import Readers, describe, read_page
 from steadcast.engines.sqlite_trim import (
@@ -42,17 +43,8 @@ QUEUE_BYTES: Final = 64 * 1024 * 1024
 """… and bytes of their JSON."""
 BUSY: Final = 2.0
 """Seconds for which another program's lock on the file is waited for."""
-MAX_DRIFT: Final = 60.0
-"""Seconds by which wall clock and monotonic clock may have drifted apart before age no longer counts."""
 SWEEP_STEPS: Final = 16
 """Steps that one `trim` takes through the ids; the next one goes on from there."""
-
-
-def steady() -> float:
-    """Give seconds that no setting of the clock moves, and that go on while the machine sleeps."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 class SqliteStatistics(msgspec.Struct, kw_only=True):
@@ -93,9 +85,7 @@ class SqliteEngine:
         self.retention = retention or Retention()
         self._path = path
         self._ids_age = ids_age
-        self._wall = wall
-        self._monotonic = monotonic
-        self._apart = wall() - monotonic()
+        self._clocks = Clocks(wall, monotonic)
         self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
         self._writer = Writer(
             path, self._watches, busy=busy, wall=wall, max_events=queue_events, max_bytes=queue_bytes
@@ -168,7 +158,7 @@ class SqliteEngine:
             watch=self._watches.counts,
             trimmed=self._trimmed,
             ids_swept=self._ids_swept,
-            age_waits=self._drifted(),
+            age_waits=self._clocks.waits(),
         )
 
     async def _read(self, work: Callable[[apsw.Connection], _T]) -> _T:
@@ -178,15 +168,8 @@ class SqliteEngine:
             await self._writer.call(lambda _: None)
         return await self._readers.run(work)
 
-    def _drifted(self) -> bool:
-        return abs(self._wall() - self._monotonic() - self._apart) > MAX_DRIFT
-
-    def _before(self, age: float) -> int | None:
-        """Give the wall time `age` seconds ago in milliseconds; None while the clock can't be trusted."""
-        return None if self._drifted() else int((self._wall() - age) * 1000)
-
     def _rule(self) -> Rule:
-        return retain(self.retention, self._before(self.retention.age))
+        return retain(self.retention, self._clocks.before(self.retention.age))
 
     async def _trim_lane(self, stream: str, lane: Lane, rule: Rule) -> int:
         gone = 0
@@ -196,7 +179,7 @@ class SqliteEngine:
         return gone
 
     async def _sweep(self) -> None:
-        before = self._before(self._ids_age)
+        before = self._clocks.before(self._ids_age)
         if before is None:
             return
         for step in self._swept_to:
