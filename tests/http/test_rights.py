@@ -148,6 +148,15 @@ def test_behind_tls_the_cookie_is_secure(client: Client) -> None:
     assert {"Secure", "HttpOnly"} <= {part.strip() for part in cookie.split(";")}
 
 
+def test_pages_of_set_origins_may_read_every_header_that_stands_for_a_page_in_ndjson(client: Client) -> None:
+    asked = {"Origin": "https://app.example", "Accept": "application/x-ndjson"}
+    answer = ask(client, "all", "GET", EVENTS.format("orders.o"), **asked)
+    shown = set(answer.headers["access-control-expose-headers"].lower().split(", "))
+    ours = {name.lower() for name in answer.headers if name.lower().startswith("steadcast-")}
+    assert len(ours) == 4
+    assert shown == ours | {"link", "retry-after"}
+
+
 def test_pages_of_set_origins_may_come_in_with_a_token_and_never_with_the_cookie(client: Client) -> None:
     app = {"Origin": "https://app.example"}
     answer = ask(client, "all", "GET", "/v1/streams", **app)

@@ -121,7 +121,7 @@ def _cors(context: Context) -> list[Middleware]:
             allow_origins=list(context.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["Link", "Retry-After", "Steadcast-Epoch"],
+            expose_headers=["Link", "Retry-After", *reads.PAGE_HEADERS],
         )
     ]
 

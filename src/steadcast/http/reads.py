@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 NDJSON: Final = "application/x-ndjson"
 _NDJSON_TYPES: Final = (NDJSON, "application/ndjson", "application/jsonl", "application/jsonlines")
+PAGE_HEADERS: Final = ("Steadcast-Epoch", "Steadcast-After", "Steadcast-Upto", "Steadcast-Head")
+"""What a page in NDJSON says of itself."""
 _LONGEST_OFFSET: Final = len(str(MAX_OFFSET))
 _TRIES: Final = 3
 """Times that a page is begun anew when retention overtakes it."""
@@ -264,11 +266,6 @@ def _json(answer: Page) -> Response:
 
 def _ndjson(answer: Page) -> Response:
     """One event a line; what a page says around its events stands in headers."""
-    headers: dict[str, Any] = {
-        "Cache-Control": "no-store",
-        "Steadcast-Epoch": answer.epoch,
-        "Steadcast-After": str(answer.after),
-        "Steadcast-Upto": str(answer.upto),
-        "Steadcast-Head": str(answer.head),
-    }
+    said = (answer.epoch, str(answer.after), str(answer.upto), str(answer.head))
+    headers = {"Cache-Control": "no-store", **dict(zip(PAGE_HEADERS, said, strict=True))}
     return Response(_encoder.encode_lines(answer.events), 200, headers | _link_header(answer), NDJSON)
