@@ -409,6 +409,7 @@ class Steadcast:
             self.context,
             token=token if isinstance(token, str) else None,
             cookie=environ.get("HTTP_COOKIE"),
+            host=environ.get("HTTP_HOST"),
             address=access.address_of(environ.get("asgi.scope", {})),
         )
 

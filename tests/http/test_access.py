@@ -104,6 +104,19 @@ def test_a_page_logs_in_once_and_gets_a_cookie_that_no_script_reads(client: Clie
     assert "Max-Age=0" in gone.headers["set-cookie"]
 
 
+def test_servers_on_other_ports_of_a_host_leave_each_other_their_cookies() -> None:
+    with serving(token=TOKEN) as (_, one), serving(token=PLAIN) as (_, other):
+        logins = [
+            one.ask("POST", "/v1/login", {"token": TOKEN}),
+            other.ask("POST", "/v1/login", {"token": PLAIN}),
+        ]
+        # A browser keeps one cookie of a name for all ports of a host, and shows it to each.
+        kept = dict(login.headers["set-cookie"].partition(";")[0].split("=", 1) for login in logins)
+        assert len(kept) == 2
+        cookies = "; ".join(f"{name}={value}" for name, value in kept.items())
+        assert [get(each, Cookie=cookies).status for each in (one, other)] == [200, 200]
+
+
 @pytest.mark.parametrize(
     ("body", "status"), [({"token": "wrong"}, 401), ({"token": 1}, 400), ([], 400), (b"x", 400)]
 )

@@ -29,8 +29,19 @@ export interface QueueStore {
 
 /** The browser's parts that keeping needs. */
 export interface KeepingPlace {
-  readonly session: Pick<Storage, "getItem" | "setItem">;
-  readonly locks: Pick<LockManager, "request">;
+  // No types of the DOM: a program for Node that checks its libraries has none.
+  readonly session: {
+    getItem(key: string): string | null;
+    setItem(key: string, value: string): void;
+  };
+  readonly locks: {
+    /** `signal` is an `AbortSignal`. */
+    request(
+      name: string,
+      options: { readonly signal?: object },
+      held: () => Promise<void>,
+    ): Promise<unknown>;
+  };
   /** Wall time in milliseconds: what is older than `maxAge` is swept. */
   readonly now: () => number;
   readonly uuid: () => string;

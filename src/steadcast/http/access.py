@@ -77,17 +77,23 @@ def check_allowed_origin(origin: str) -> str:
 
 
 async def authorize(
-    context: Context, *, token: str | None = None, cookie: str | None = None, address: str | None = None
+    context: Context,
+    *,
+    token: str | None = None,
+    cookie: str | None = None,
+    host: str | None = None,
+    address: str | None = None,
 ) -> Identity:
     """Tell who shows this token, or else this cookie of `/v1/login`; everybody where none is set.
 
-    `token` is bare, without "Bearer"; `cookie` is the whole Cookie header; `address` is the client's.
+    `token` is bare, without "Bearer"; `cookie` is the whole Cookie header, `host` the Host that was asked;
+    `address` is the client's.
     Raises `NotAllowed` (`unauthorized`, `token_expired`), and `RateLimited` after too many wrong ones.
     """
     tokens = context.tokens
     if not tokens.required:
         return ANYBODY
-    shown = token if token is not None else _session_in(cookie or "")
+    shown = token if token is not None else _session_in(cookie or "", host)
     # A JWT can't be guessed, and each refresh brings another: the limit would only hit the honest.
     guess = bool(shown) and not is_jwt(shown)
     if guess:
@@ -156,7 +162,7 @@ async def logout(context: Context, request: Request) -> Response:
 
 def _set_cookie(context: Context, request: Request, response: Response, value: str, age: int) -> None:
     response.set_cookie(
-        COOKIE,
+        _cookie_of(request.headers.get("host")),
         value,
         max_age=age,
         path=context.base or "/",
@@ -166,10 +172,20 @@ def _set_cookie(context: Context, request: Request, response: Response, value: s
     )
 
 
-def _session_in(header: str) -> str:
+def _cookie_of(host: str | None) -> str:
+    """Name the cookie by the port: of one name, all ports of a host share one (RFC 6265, section 8.5)."""
+    try:
+        port = urlsplit(f"//{host or ''}").port
+    except ValueError:
+        port = None  # a wrong host, which is refused as one
+    return COOKIE if port is None else f"{COOKIE}_{port}"
+
+
+def _session_in(header: str, host: str | None) -> str:
     """Find our cookie among those of every server on this host, some of which no parser of RFC 6265 takes."""
     pairs = (pair.strip().partition("=") for pair in header.split(";"))
-    return next((value for name, _, value in pairs if name == COOKIE), "")
+    values = {name: value for name, _, value in reversed(list(pairs))}
+    return values.get(_cookie_of(host), "")
 
 
 def _host_name(host: str) -> str:

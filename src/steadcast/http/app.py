@@ -135,6 +135,7 @@ async def _serve(context: Context, methods: dict[str, Endpoint], request: Reques
             context,
             token=access.bearer(headers.get("authorization")),
             cookie=headers.get("cookie"),
+            host=headers.get("host"),
             address=access.address_of(scope),
         )
         stream = request.path_params.get("stream", endpoint.stream)

@@ -130,7 +130,12 @@ def document(*, version: str, server: str) -> Spec:
             "schemas": _schemas(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "steadcast_session"},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "steadcast_session",
+                    "description": "Where the Host has a port, that follows: `steadcast_session_8765`.",
+                },
             },
         },
     }
