@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 TOKEN = "a-token-with-ü"  # noqa: S105 - made up for these tests
 PLAIN = "plain"
-COOKIE = f"steadcast_session={Tokens(TOKEN).session_of(TOKEN)}"
+SESSION = Tokens(TOKEN).session_of(TOKEN)
+COOKIE = f"steadcast_session={SESSION}"
 CLOSED = [
     ("GET", "/v1/streams"),
     ("GET", "/v1/stats"),
@@ -177,14 +178,16 @@ def test_a_star_allows_any_host() -> None:
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "http://[", "x"])
 def test_another_origin_may_not_change_anything(client: Client, origin: str) -> None:
+    cookie = f"steadcast_session_{client.port}={SESSION}"
     for path in ("/v1/streams/s/events", "/v1/login", "/v1/logout"):
-        answer = client.ask("POST", path, b"{}", {"Origin": origin, "Cookie": COOKIE})
+        answer = client.ask("POST", path, b"{}", {"Origin": origin, "Cookie": cookie})
         assert (answer.status, answer.json["code"]) == (403, "wrong_origin")
-    assert get(client, Origin=origin, Cookie=COOKIE).status == 200, "reading needs no such check"
+    assert get(client, Origin=origin, Cookie=cookie).status == 200, "reading needs no such check"
 
 
 def test_the_same_origin_may(client: Client, guarded: Server) -> None:
-    headers = {"Origin": f"http://127.0.0.1:{guarded.port}", "Cookie": COOKIE}
+    cookie = f"steadcast_session_{guarded.port}={SESSION}"
+    headers = {"Origin": f"http://127.0.0.1:{guarded.port}", "Cookie": cookie}
     assert client.ask("POST", "/v1/streams/s/events", an_event(), headers).status == 200
 
 
