@@ -228,6 +228,7 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
         b"HTTP/1.1 \xb2\xb2\xb2\r\n\r\n",
         b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"a":1}',
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",

@@ -15,7 +15,11 @@ def test_where_to_begin() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "begin", "last", "last:", "last:-1", "last:x", "start:1", "last:\u00b2"]
+    "text",
+    [
+        *("", "begin", "last", "last:", "last:-1", "last:x", "start:1", "last:\u00b2"),
+        *(f"last:{2**53}", f"last:{'9' * 5_000}"),
+    ],
 )
 def test_where_to_begin_in_any_other_words_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="start, end or last:N"):
@@ -36,6 +40,7 @@ def test_where_to_go_on() -> None:
         ["urgent:e:1"],
         ["normal:e:-1"],
         ["normal:e:1", "normal:e:2"],
+        [f"normal:e:{'9' * 5_000}"],
     ],
 )
 def test_where_to_go_on_in_any_other_words_is_refused(texts: list[str]) -> None:

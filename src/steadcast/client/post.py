@@ -31,6 +31,7 @@ MAX_RETRY_AFTER = 600.0
 _MAX_HEAD = 64 * 1024
 _MAX_BODY = 4 * 1024 * 1024
 _RECEIVE = 64 * 1024
+_LONGEST_LENGTH = 20
 _TEMPORARY_STATUS = {401, 403, 408, 425, 429}
 _NOT_OURS = {404, 405}
 _UNAUTHORIZED = 401
@@ -394,8 +395,14 @@ def _read_answer(reader: _Reader) -> tuple[int, dict[str, str], bytes, bool]:
         return status, headers, _chunked(reader), keep
     length = headers.get("content-length", "")
     if _digits(length):
-        return status, headers, reader.exactly(int(length)), keep
+        return status, headers, reader.exactly(_length(length)), keep
     return status, headers, reader.rest(), False
+
+
+def _length(digits: str) -> int:
+    if len(digits) > _LONGEST_LENGTH:  # int() raises for more than 4,300
+        raise _NotHttp("the answer is too long")
+    return int(digits)
 
 
 def _status(line: bytes) -> tuple[str, int]:

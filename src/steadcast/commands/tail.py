@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LOOK = 0.2
 """Seconds between two looks at whether the server is there and the output is still read."""
 _CONNECT = 5.0
+_MOST_DIGITS = 16
 
 
 def tail(
@@ -98,7 +99,7 @@ def parse_start(text: str) -> object:
     kind, _, number = text.partition(":")
     if text in {"start", "end"}:
         return text
-    if kind == "last" and number.isascii() and number.isdigit():
+    if kind == "last" and _is_offset(number):
         return {"last": int(number)}
     raise InvalidRequest(f"--from takes start, end or last:N, not {text!r}", field="from")
 
@@ -108,14 +109,21 @@ def parse_after(texts: list[str]) -> dict[str, list[str | int]]:
     cursors: dict[str, list[str | int]] = {}
     for text in texts:
         lane, epoch, offset = [*text.split(":"), "", ""][:3]
-        well = text.count(":") == 2 and lane in {"critical", "normal"} and offset.isascii()  # noqa: PLR2004 - two colons
-        if not well or not offset.isdigit() or lane in cursors:
+        well = text.count(":") == 2 and lane in {"critical", "normal"}  # noqa: PLR2004 - two colons
+        if not well or not _is_offset(offset) or lane in cursors:
             raise InvalidRequest(
                 f"--after takes critical:EPOCH:OFFSET and normal:EPOCH:OFFSET, each once, not {text!r}",
                 field="after",
             )
         cursors[lane] = [epoch, int(offset)]
     return cursors
+
+
+def _is_offset(text: str) -> bool:
+    from steadcast.wire import MAX_OFFSET
+
+    # Their number first: int() raises for more than 4,300 digits.
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= MAX_OFFSET
 
 
 def _subscriber(
