@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,42 @@ def test_a_server_that_answers_something_else_has_taken_nothing(alone: Commands)
     with FakeIngest() as server:
         server.then(Answer(json={"hello": "world"}))
         assert alone("publish", "s", "--type", "t", "--url", server.url).code == 4
+
+
+def test_data_from_a_pipe_that_is_not_blocking_is_waited_for(steadcast: Commands) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    command = [BIN / "steadcast", "publish", "slow", "--type", "t", "--data", "-"]
+    with subprocess.Popen(
+        command, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=steadcast.environ
+    ) as publishing:
+        os.close(reading)
+        os.write(writing, b'{"half":')
+        time.sleep(1)  # it has read so far, most likely; nothing depends on it
+        os.write(writing, b" 1}")
+        os.close(writing)
+        out, err = publishing.communicate(timeout=40)
+    assert (publishing.returncode, err) == (0, b"")
+    assert POSITION.match(out.decode())
+
+
+def test_ctrl_c_spools_what_is_in_hand_and_says_so(alone: Commands) -> None:
+    with FakeIngest() as server:
+        server.then(Answer(delay=60))
+        arguments = ("s", "--type", "t", "--json-lines", "--timeout", "60", "--url", server.url)
+        publishing = alone.start("publish", *arguments)
+        assert publishing.stdin is not None
+        publishing.stdin.write("1\n2\n")
+        publishing.stdin.flush()
+        server.wait(lambda: bool(server.requests))
+        publishing.send_signal(signal.SIGINT)
+        out, err = publishing.communicate(timeout=20)
+        assert publishing.returncode == 130
+        assert "Traceback" not in err
+        count = out.count("spooled")
+        assert count >= 1
+        assert f"spooled {count} in" in err
+        assert "interrupted" in err
 
 
 # tail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -79,10 +80,14 @@ def publish(
         "priority": str(priority),
     }
     compose(stream, **attributes)  # what no event could have is refused before anything is read
-    if json_lines:
-        _publish_lines(sending, stream, attributes)
-    else:
-        sending.send([compose(stream, **attributes, id=id_, data=_data(data))])
+    try:
+        if json_lines:
+            _publish_lines(sending, stream, attributes)
+        else:
+            sending.send([compose(stream, **attributes, id=id_, data=_data(data))])
+    except KeyboardInterrupt:
+        sending.finish()
+        leave(Exit.INTERRUPTED)
     leave(sending.finish())
 
 
@@ -98,15 +103,20 @@ def _data(given: str | None) -> Any:
             with Path(given[1:]).open("rb") as file:
                 return _json(_limited(file, given[1:]), given[1:])
     except OSError as error:
-        leave(Exit.USAGE, f"--data: {error.filename} can't be read: {error.strerror}")
+        leave(Exit.USAGE, f"--data: {error.filename or 'standard input'} can't be read: {error.strerror}")
     return _json(os.fsencode(given), "--data")
 
 
 def _limited(file: BinaryIO, where: str) -> bytes:
-    content = file.read(MAX_INPUT + 1)
-    if len(content) > MAX_INPUT:
-        leave(Exit.USAGE, f"{where} is longer than {MAX_INPUT} bytes")
-    return content
+    content = bytearray()
+    while len(content) <= MAX_INPUT:
+        # Waited for here, as `Lines` does: a read of a pipe that a parent has made non-blocking doesn't wait.
+        select.select([file], [], [])
+        part = os.read(file.fileno(), MAX_INPUT + 1 - len(content))
+        if not part:
+            return bytes(content)
+        content += part
+    leave(Exit.USAGE, f"{where} is longer than {MAX_INPUT} bytes")
 
 
 def _json(content: bytes, where: str) -> Any:

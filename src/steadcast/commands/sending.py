@@ -50,7 +50,12 @@ class Sending:
             self._send(items)
         except KeyboardInterrupt:
             # What the server has taken already is known there by its id.
+            self._trouble = Outcome(TEMPORARY, code="interrupted")
             self._spool_all(items)
+            if self._spool is None:
+                tell(
+                    f"interrupted: of the last {len(items)} it isn't known whether the server has taken them"
+                )
             raise
 
     def refused(self, what: str, why: str, code: Exit = Exit.FAILED) -> None:
