@@ -323,7 +323,7 @@ def test_a_server_that_answers_something_else_has_taken_nothing(alone: Commands)
 def test_data_from_a_pipe_that_is_not_blocking_is_waited_for(steadcast: Commands) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    command = [BIN / "steadcast", "publish", "slow", "--type", "t", "--data", "-"]
+    command = [f"{BIN}/steadcast", "publish", "slow", "--type", "t", "--data", "-"]
     with subprocess.Popen(
         command, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=steadcast.environ
     ) as publishing:

@@ -109,14 +109,15 @@ def _data(given: str | None) -> Any:
 
 def _limited(file: BinaryIO, where: str) -> bytes:
     content = bytearray()
-    while len(content) <= MAX_INPUT:
+    part = b"\0"
+    while part and len(content) <= MAX_INPUT:
         # Waited for here, as `Lines` does: a read of a pipe that a parent has made non-blocking doesn't wait.
         select.select([file], [], [])
         part = os.read(file.fileno(), MAX_INPUT + 1 - len(content))
-        if not part:
-            return bytes(content)
         content += part
-    leave(Exit.USAGE, f"{where} is longer than {MAX_INPUT} bytes")
+    if len(content) > MAX_INPUT:
+        leave(Exit.USAGE, f"{where} is longer than {MAX_INPUT} bytes")
+    return bytes(content)
 
 
 def _json(content: bytes, where: str) -> Any:
