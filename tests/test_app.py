@@ -15,7 +15,7 @@ from starlette.routing import Mount
 from steadcast import Steadcast, Subscriber
 from steadcast.config import Settings
 from steadcast.engines.memory import MemoryEngine
-from steadcast.errors import Draining, EngineRefused, IdConflict, InvalidEvent, InvalidStream
+from steadcast.errors import Draining, EngineRefused, IdConflict, InvalidEvent, InvalidRequest, InvalidStream
 from steadcast.testing import FaultyEngine
 from tests.support.asgi import served
 from tests.support.plain import PLAIN
@@ -135,6 +135,32 @@ async def test_one_that_was_closed_says_that_it_starts_no_more() -> None:
     with pytest.raises(Draining):
         await cast.publish("s", type="t")
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("steadcast-")] == []
+
+
+async def test_after_one_was_closed_another_takes_its_place_on_the_same_server() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+    config = uvicorn.Config(socketio.ASGIApp(sio), port=0, lifespan="off", log_config=None)
+    async with served(config) as port, asyncio.timeout(30):
+        for number in (1, 2, 3):
+            async with Steadcast(sio, engine="memory:") as cast:
+                await cast.publish("orders", type="order.paid", data=number)
+                async with Subscriber(f"http://127.0.0.1:{port}", "orders", start="start") as deliveries:
+                    async for delivery in deliveries:
+                        assert delivery.event.data == number
+                        break
+
+
+async def test_a_server_that_has_one_takes_no_second() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+    async with Steadcast(sio, engine="memory:"):
+        with pytest.raises(InvalidRequest, match="has a Steadcast already"):
+            Steadcast(sio, engine="memory:")
+
+
+def test_what_is_no_async_server_is_refused() -> None:
+    for sio in (socketio.Server(), socketio.ASGIApp(socketio.AsyncServer(async_mode="asgi"))):
+        with pytest.raises(InvalidRequest, match=r"socketio\.AsyncServer"):
+            Steadcast(sio, engine="memory:")
 
 
 async def test_attaching_keeps_the_applications_handlers() -> None:

@@ -100,7 +100,8 @@ class Steadcast:
         `engine` is a URL, or an engine that stays yours; `authorize(environ, auth)` raises `NotAllowed` for a
         connect that is to be refused, by default where a token is set and wasn't given. What it returns, or
         awaits, is who connected (`Identity`: scopes, streams, an end); None may everything. `tracer` follows
-        publishes, by default as the setting `otel` says. Raises `InvalidSettings` where that can't be.
+        publishes, by default as the setting `otel` says. Raises `InvalidSettings` where that can't be, and
+        `InvalidRequest` for a server that has a Steadcast already, or is no `AsyncServer`.
         """
         self.settings = settings or Settings()
         self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
@@ -191,6 +192,7 @@ class Steadcast:
                 await self.broadcaster.aclose()
                 await self.connections.aclose()
                 await self.hub.aclose()
+            self.transport.release()
             if isinstance(self._given, str):
                 await self.engine.aclose()
             await self.tracer.aclose()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
-from socketio import exceptions, packet
+from socketio import AsyncServer, exceptions, packet
 
 from steadcast import wire
 from steadcast.core.remember import Remembered
@@ -81,12 +81,15 @@ class Transport:
         `publish` appends events; `wall` gives the time (RFC 3339) of those that came without one; `begin` is
         awaited before a connect is taken; `authorize(environ, auth)` tells who connects, or raises
         `NotAllowed`; `spend` counts a client's publishes, and raises `RateLimited`; `tracer` follows
-        them.
+        them. Raises `InvalidRequest` for what is no `AsyncServer`, or has another that wasn't released.
         """
+        if not isinstance(server, AsyncServer):
+            raise InvalidRequest("it attaches to a socketio.AsyncServer, and to nothing else", field="sio")
         self.timeouts = timeouts or Timeouts()
         self.fanout = fanout or Fanout()
         self.admission = admission or Admission()
         self._goaway: dict[str, Any] | None = None
+        self._released = False
         self._server = server
         self._hub = hub
         self._connections = connections
@@ -150,11 +153,23 @@ class Transport:
 
     # Attaching
 
+    def release(self) -> None:
+        """Let another take this one's place on the server; until then nobody is let in."""
+        self._released = True
+
+    def hand_over(self) -> tuple[Any, Any]:
+        """Give the server's own connect and trigger; raises `InvalidRequest` before `release`."""
+        if not self._released:
+            raise InvalidRequest("this server has a Steadcast already: close that one first", field="sio")
+        return self._stock_connect, self._stock_trigger
+
     def _attach(self) -> None:
         server = self._server
+        connect, trigger = server._handle_connect, server._trigger_event  # noqa: SLF001 - see the module's docstring
+        before = getattr(connect, "__self__", None)
+        stock = before.hand_over() if isinstance(before, Transport) else (connect, trigger)
+        self._stock_connect, self._stock_trigger = stock
         server.handlers.setdefault(NAMESPACE, {})
-        self._stock_connect = server._handle_connect  # noqa: SLF001 - see the module's docstring
-        self._stock_trigger = server._trigger_event  # noqa: SLF001 - see the module's docstring
         server._handle_connect = self._handle_connect  # noqa: SLF001 - see the module's docstring
         server._handle_event_internal = self._handle_event  # noqa: SLF001 - see the module's docstring
         server._trigger_event = self._trigger_event  # noqa: SLF001 - see the module's docstring
