@@ -42,7 +42,15 @@ def test_timeouts_by_handler_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    "bad", [{"port": 70_000}, {"window_events": 0}, {"log_format": "xml"}, {"unknown": 1}]
+    "bad",
+    [
+        {"port": 70_000},
+        {"window_events": 0},
+        {"log_format": "xml"},
+        {"unknown": 1},
+        {"handler_timeouts": {"export": 0}},
+        {"handler_timeouts": {"export": 30.0, "import": -1.0}},
+    ],
 )
 def test_a_setting_that_is_none_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettings) as caught:

@@ -108,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stale_check_interval: Above0 = _default(60.0)
 
     handler_timeout: Above0 | None = _default(5.0)
-    handler_timeouts: dict[str, float | None] = _default({})
+    handler_timeouts: dict[str, Above0 | None] = _default({})
 
     retry_interval: Above0 = _default(2.0)
     max_retries: AtLeast1 = _default(3)
