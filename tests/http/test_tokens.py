@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from structlog.testing import capture_logs
 
 from steadcast.core.scopes import ANYBODY, Identity, Scope, TokenRule
 from steadcast.errors import InvalidRequest, NotAllowed
@@ -231,6 +232,16 @@ def test_a_file_that_is_no_jwks_is_refused_in_words(tmp_path: Path, content: str
 def test_a_secret_that_can_be_guessed_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="32 bytes"):
         Tokens(jwt_rules=JwtRules(secret=SECRET[:31]))
+
+
+def test_a_line_end_is_a_part_of_a_secret_as_it_is_for_who_signs_and_is_told() -> None:
+    with capture_logs() as logs:
+        tokens = Tokens(jwt_rules=JwtRules(secret=SECRET + "\n"))
+    assert tokens.identify(signed(SECRET + "\n")).name == "ann"
+    assert code_of(tokens, signed(SECRET)) == "unauthorized"
+    (told,) = logs
+    assert told["log_level"] == "warning"
+    assert SECRET not in str(told)
 
 
 def test_a_replaced_key_file_is_read_anew_and_a_broken_one_leaves_the_old_keys(

@@ -145,6 +145,9 @@ class _Jwt:
 
         if rules.secret is not None and len(rules.secret.encode()) < MIN_SECRET:
             raise InvalidRequest(f"jwt_secret has at least {MIN_SECRET} bytes", field="jwt_secret")
+        if rules.secret is not None and rules.secret != rules.secret.strip():
+            # Not taken off: who signs may have it from the same file.
+            log.warning("jwt_secret has blanks or a line end around it, which count as a part of it")
         self._library = jwt
         self.rules = rules
         self.grant = Grant()
