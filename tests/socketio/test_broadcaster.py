@@ -25,6 +25,7 @@ from steadcast.errors import (
     EngineUnavailable,
     IdConflict,
     InvalidRequest,
+    QueueFull,
     SteadcastError,
     Unavailable,
 )
@@ -378,6 +379,17 @@ async def test_refusals_of_bad_input_leave_the_breaker_closed() -> None:
     with pytest.raises(IdConflict):
         await made.cast.append_once("s", [event("1", b'"another body"')])
     assert made.cast.breaker.state is State.CLOSED
+
+
+async def test_a_log_that_has_too_much_to_write_does_not_count_as_one_that_fails() -> None:
+    made = Stage(breaker=Breaker(failures=1))
+    made.engine.fail_appends(error=QueueFull("too much is waiting to be written", retry_after=1.0))
+    for number in range(10):
+        with pytest.raises(QueueFull):
+            await made.cast.append_once("s", [event(str(number))])
+    made.engine.fail_appends(0)
+    assert [each.id for each in await made.cast.append_once("s", [event("last")])] == ["last"]
+    assert made.cast.breaker.counts == {"allowed": 11, "released": 10, "succeeded": 1}
 
 
 async def test_a_refusal_by_an_open_breaker_uses_up_no_attempt() -> None:

@@ -21,7 +21,15 @@ import structlog
 
 from steadcast.core.breaker import Breaker, State
 from steadcast.core.retry import Retry, RetryQueue
-from steadcast.errors import Abandoned, BreakerOpen, Draining, EngineUnavailable, SteadcastError, Unavailable
+from steadcast.errors import (
+    Abandoned,
+    BreakerOpen,
+    Draining,
+    EngineUnavailable,
+    QueueFull,
+    SteadcastError,
+    Unavailable,
+)
 from steadcast.event import Event, Lane
 from steadcast.socketio.dead import STREAM as DEAD_STREAM
 from steadcast.socketio.deadlines import Deadlines
@@ -173,8 +181,10 @@ class SocketIOEventBroadcaster:
         try:
             receipts = await self._append_in_time(stream, events)
             verdict = self.breaker.succeeded
-        except Unavailable:
-            verdict = self.breaker.failed
+        except Unavailable as error:
+            # A log that has more to do than it takes works: to spare it would refuse what it can do.
+            if not isinstance(error, QueueFull):
+                verdict = self.breaker.failed
             raise
         finally:
             verdict(self._clock(), permit)
