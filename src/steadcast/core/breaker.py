@@ -4,8 +4,7 @@
     OPEN        refuses until its time is over, which doubles from one opening to the next, up to a cap
     HALF_OPEN   has let one probe through and refuses the rest: its verdict closes or opens
 
-Only failures of the engine count; the refusal of bad input, or of what is too much for now, says nothing about
-it.
+Only failures of the engine count; the refusal of bad input, or of too much at once, says nothing about it.
 """
 
 from __future__ import annotations
