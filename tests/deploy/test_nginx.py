@@ -101,6 +101,15 @@ async def feed_comes_through(front: Front) -> None:
                     return
 
 
+def test_a_page_that_came_through_nginx_on_any_port_is_of_the_servers_own_origin(front: Front) -> None:
+    handshake = f"{front.url}/socket.io/?EIO=4&transport=polling"
+    statuses = {
+        origin: httpx.get(handshake, headers={"Origin": origin}, verify=PLAIN, timeout=20).status_code
+        for origin in (front.url, "http://evil.example", "http://127.0.0.1:1")
+    }
+    assert list(statuses.values()) == [200, 403, 403], statuses
+
+
 async def test_through_nginx_feeds_come_when_written_and_a_killed_node_loses_nothing(
     front: Front,
 ) -> None:
