@@ -73,7 +73,11 @@ describe("the pill", () => {
       kind: "refused",
       detail: "a token is wanted",
     });
-    expect(pillOf(delivery({ error }, { state: "refused" }), NOW).kind).toBe("refused");
+    const refusal = "this token may not read the stream 'b'";
+    expect(pillOf({ ...delivery({}, { state: "refused" }), refusal }, NOW)).toMatchObject({
+      kind: "refused",
+      detail: refusal,
+    });
   });
 
   it("is offline, not draining, once the server that was leaving is gone", () => {

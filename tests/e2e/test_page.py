@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from steadcast.testing import FaultProxy
 from tests.support.browser import chromium
@@ -238,6 +238,42 @@ async def test_a_token_for_certain_streams_sees_those_that_appear(tmp_path: Path
             )
         await until_state(page, "live")
         assert await value(page, "lost") == 0
+
+
+async def test_a_token_of_few_rights_is_told_what_it_lacks_and_can_be_changed(
+    tmp_path: Path, browser: Browser
+) -> None:
+    rights = [
+        {"name": "in", "token": "publishes", "scopes": ["publish"]},
+        {"name": "one", "token": "reads-one", "scopes": ["subscribe"], "streams": ["one"]},
+        {"name": "all", "token": "reads-all", "scopes": ["subscribe", "publish"]},
+    ]
+    with Server(tmp_path, port=free_port(), STEADCAST_TOKENS=json.dumps(rights)) as server:
+        page = await browser.new_page()
+
+        async def give(token: str) -> None:
+            await page.get_by_test_id("token").fill(token)
+            await page.get_by_test_id("login-button").click()
+
+        await page.goto(f"{server.url}/?stream=two")
+        await give("publishes")
+        refusal = page.get_by_test_id("refusal")
+        await expect(refusal).to_contain_text("this token may not read")
+        await expect(page.get_by_test_id("trouble")).to_have_count(0)
+        await page.get_by_test_id("other-token").click()
+        await give("reads-one")
+        await expect(refusal).to_contain_text("this token may not read the stream 'two'")
+        await refusal.get_by_role("button", name="Try again").click()
+        await until_state(page, "refused")
+        await page.get_by_test_id("other-token").click()
+        await give("reads-all")
+        await until_state(page, "live")
+        assert "stream=two" in page.url
+        await page.context.clear_cookies()
+        await page.goto(server.url)
+        await give("publishes")
+        await expect(page.get_by_test_id("forbidden")).to_contain_text("this token may not read")
+        await expect(page.get_by_test_id("trouble")).to_have_count(0)
 
 
 async def test_with_a_token_the_page_asks_for_it_once(tmp_path: Path, browser: Browser) -> None:

@@ -24,8 +24,8 @@ export interface Place {
 
 /** What the user of a subscription must learn. */
 export type Notice =
-  /** `passed_over` carries the error that the handler threw last. */
-  | (Told & { readonly error?: unknown })
+  /** `passed_over` carries the error that the handler threw last, `refused` the server's words. */
+  | (Told & { readonly error?: unknown; readonly message?: string })
   /** The cursor isn't kept over a reload, though it was asked for. */
   | { readonly kind: "not_kept"; readonly error: unknown };
 
@@ -87,6 +87,8 @@ export class Subscription {
   private leaving: ReturnType<typeof setTimeout> | undefined;
   /** Per lane the events that are handed over one by one, after their batch failed. */
   private readonly singles = { critical: NONE, normal: NONE };
+  /** Why the server refused the last subscribe, in its words. */
+  private refusal = "";
   private readonly errors: { [lane in Lane]?: unknown } = {};
 
   constructor(
@@ -224,6 +226,7 @@ export class Subscription {
     const refusal = refusalOf(answer);
     const lanes = (answer as { lanes?: unknown } | null)?.lanes;
     const answers = refusal ? undefined : parseLaneAnswers(lanes);
+    this.refusal = refusal?.message ?? "";
     if (refusal) this.run(receiver.refused(host.now(), refusal, host.random()));
     else if (answers) this.run(receiver.answered(host.now(), answers));
     // Anything else is no answer: the receiver asks again when it has waited long enough.
@@ -231,8 +234,8 @@ export class Subscription {
   }
 
   private told(told: Told): void {
-    const failed = told.kind === "passed_over";
-    this.tell(failed ? { ...told, error: this.errors[told.lane] } : told);
+    if (told.kind === "passed_over") this.tell({ ...told, error: this.errors[told.lane] });
+    else this.tell(told.kind === "refused" ? { ...told, message: this.refusal } : told);
   }
 
   // The handlers

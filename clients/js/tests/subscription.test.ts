@@ -103,10 +103,11 @@ describe("subscribing", () => {
     net.socket.last("subscribe").ack?.({ ok: false, error: away });
     await pass(3_000);
     expect(net.socket.all("subscribe")).toHaveLength(2);
-    net.socket
-      .last("subscribe")
-      .ack?.({ ok: false, error: { code: "forbidden", temporary: false } });
-    expect(told).toEqual([{ kind: "refused", code: "forbidden" }]);
+    const error = { code: "forbidden", temporary: false, message: "this token may not read" };
+    net.socket.last("subscribe").ack?.({ ok: false, error });
+    expect(told).toEqual([
+      { kind: "refused", code: "forbidden", message: "this token may not read" },
+    ]);
     expect(subscription.snapshot().state).toBe("refused");
   });
 });

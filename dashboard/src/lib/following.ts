@@ -15,6 +15,8 @@ export class Following {
   /** Times that something may be gone, and nobody can tell how much: a log replaced, a range unknown. */
   unsure = 0;
   readonly subscription: Subscription;
+  /** Why the server refuses the stream, in its words. */
+  refusal = "";
   private readonly watchers = new Set<Watcher>();
   /** Milliseconds from publishing to arriving, lately; null before the first live event that tells. */
   delay: number | null = null;
@@ -76,6 +78,7 @@ export class Following {
   }
 
   private told(notice: Notice): void {
+    if (notice.kind === "refused") this.refusal = notice.message ?? "";
     const loss = lossOf(this.tail, notice);
     if (loss) this.tail.lose(loss, Date.now());
     if (loss?.kind === "reset" || (loss?.kind === "trimmed" && loss.maybe)) this.unsure += 1;

@@ -53,6 +53,11 @@ export class Live implements LiveState {
     return this.chosen?.stream ?? null;
   }
 
+  /** Why the server refuses the stream. */
+  get refusal(): string {
+    return this.chosen?.refusal ?? "";
+  }
+
   /** Show another stream, or none. */
   choose(stream: string | null): void {
     if (stream === this.stream) return;

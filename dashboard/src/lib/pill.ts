@@ -35,6 +35,8 @@ export interface Delivery {
   readonly client: ClientSnapshot;
   readonly metrics: ConnectionMetrics;
   readonly subscription: SubscriptionSnapshot | null;
+  /** Why the stream is refused, where it is; in the server's words. */
+  readonly refusal?: string;
 }
 
 const PLAIN = { detail: "", progress: null, since: null } as const;
@@ -46,7 +48,7 @@ export function pillOf(delivery: Delivery, now: number): Pill {
   if (client.state === "stale") return { ...PLAIN, kind: "stale", label: "stale", detail: STALE };
   if (!client.welcomed) return away(delivery, now);
   if (client.goaway !== null) return draining(client.goaway);
-  if (subscription?.state === "refused") return refused(client.error?.message ?? "");
+  if (subscription?.state === "refused") return refused(delivery.refusal ?? "");
   if (subscription?.state === "replaying") return replaying(subscription.progress);
   if (subscription?.state === "live")
     return { ...PLAIN, kind: "live", label: "live", detail: LIVE };

@@ -14,6 +14,8 @@ export class Server implements ServerAccess {
   locked = $state(false);
   /** What is wrong with it, in its own words. */
   trouble: string | null = $state(null);
+  /** Why this token may not even list the streams, in the server's words. */
+  forbidden: string | null = $state(null);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly listing = new Listing();
 
@@ -45,6 +47,11 @@ export class Server implements ServerAccess {
     this.listing.failed();
     await this.look();
     return null;
+  }
+
+  /** Forget the token that was given; whoever asks next is asked for one. */
+  async logout(): Promise<void> {
+    await this.ask("v1/logout", { method: "POST" });
   }
 
   /** Whether one who shows nothing is refused. */
@@ -94,7 +101,9 @@ export class Server implements ServerAccess {
   private take(streams: Answer | null, ready: Answer): void {
     if (streams) this.locked = streams.status === 401;
     if (streams?.ok) this.streams = parseStreams(streams.body);
-    const wrong = [streams, ready].find((answer) => answer !== null && answer.status >= 400);
+    if (streams) this.forbidden = !streams.ok && streams.status === 403 ? streams.detail : null;
+    const ill = (answer: Answer | null) => answer !== null && answer.status >= 400;
+    const wrong = [streams, ready].find((answer) => ill(answer) && answer?.status !== 403);
     this.trouble = wrong && !wrong.ok && !this.locked ? wrong.detail : null;
   }
 }
