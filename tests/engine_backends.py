@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -90,6 +91,7 @@ def nats_url() -> str:
 def open_jetstream(url: str, clock: Clock | None = None, **settings: Any) -> JetStreamEngine:
     if clock is None:
         return JetStreamEngine(parse_url(url), **settings)
+    settings = {"max_skew": math.inf} | settings
     return JetStreamEngine(
         parse_url(url), wall=lambda: clock.wall, monotonic=lambda: clock.steady, **settings
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from itertools import count
@@ -15,6 +16,7 @@ import nats
 import pytest
 
 from steadcast.engines.base import Retention
+from steadcast.engines.clocks import MAX_DRIFT
 from steadcast.engines.jetstream import JetStreamEngine
 from steadcast.engines.jetstream_append import Appender
 from steadcast.engines.jetstream_link import ANSWER_LIMIT, ID_IN_PROCESS, Answered, Link
@@ -219,6 +221,20 @@ async def test_an_id_that_is_under_way_is_asked_for_again_and_is_no_success() ->
             raise Answered({"err_code": ID_IN_PROCESS, "description": "duplicate message id is in process"})
 
     assert await Appender._acked(None, InProcess(), None) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [8 * DAY, -8 * DAY])
+async def test_a_node_whose_clock_is_not_the_servers_takes_nothing_by_age(nodes: Nodes, wrong: float) -> None:
+    clock = Clock(wall=time.time() + wrong)
+    rule = Retention(age=3600.0, events=5)
+    right, other = nodes.open(), nodes.open(clock=clock, max_skew=MAX_DRIFT, retention=rule)
+    await right.append("s", events(range(10)))
+    assert await other.trim() == 5, "what is over another limit goes all the same"
+    clock.advance(9 * DAY)
+    assert await other.trim() == 0
+    assert other.statistics().age_waits
+    blind = nodes.open(clock=clock, retention=rule)
+    assert await blind.trim() == 5
 
 
 async def test_ids_that_outlive_their_events_are_swept_from_the_log_too(nodes: Nodes) -> None:

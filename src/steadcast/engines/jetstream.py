@@ -14,9 +14,9 @@ import msgspec
 import structlog
 
 from steadcast.engines.base import IDS_AGE, PAGE_EVENTS, Description, Retention
-from steadcast.engines.clocks import Clocks, steady
+from steadcast.engines.clocks import MAX_DRIFT, Clocks, steady
 from steadcast.engines.jetstream_append import QUEUE_BYTES, QUEUE_EVENTS, Appender, Counts
-from steadcast.engines.jetstream_check import keep_spare
+from steadcast.engines.jetstream_check import keep_spare, skew
 from steadcast.engines.jetstream_link import NO_MESSAGE, Answered, away
 from steadcast.engines.jetstream_log import Log, LogCounts
 from steadcast.engines.jetstream_records import decode_event
@@ -64,7 +64,8 @@ class JetStreamStatistics(msgspec.Struct, kw_only=True):
 class JetStreamEngine:
     """A log in JetStream. Connects with the first call, and over and over while it is away.
 
-    `ids_age` in seconds; `wall` and `monotonic` give seconds.
+    `ids_age` in seconds; `wall` and `monotonic` give seconds. Where `wall` is more than `max_skew` seconds
+    from the servers' clock, nothing is trimmed by its age.
     """
 
     dense = False
@@ -77,6 +78,7 @@ class JetStreamEngine:
         ids_age: float = IDS_AGE,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = steady,
+        max_skew: float = MAX_DRIFT,
         queue_events: int = QUEUE_EVENTS,
         queue_bytes: int = QUEUE_BYTES,
         watch_events: int = WATCH_EVENTS,
@@ -84,7 +86,10 @@ class JetStreamEngine:
     ) -> None:
         self.retention = retention or Retention()
         self._ids_age = ids_age
+        self._wall = wall
         self._clocks = Clocks(wall, monotonic)
+        self._max_skew = max_skew
+        self._skewed = False
         self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
         self._log = Log(options, self._watches)
         self._appender = Appender(self._log, wall, max_events=queue_events, max_bytes=queue_bytes)
@@ -145,6 +150,8 @@ class JetStreamEngine:
         self._check_open()
         check_trim(stream, lane, upto)
         await self._log.barrier()
+        if upto is None:
+            await self._look_at_the_clock()
         gone = 0
         lanes = [
             known
@@ -183,7 +190,7 @@ class JetStreamEngine:
             fetches=self._fetches,
             doubled=index.doubled,
             malformed=index.malformed,
-            age_waits=self._clocks.waits(),
+            age_waits=self._skewed or self._clocks.waits(),
         )
 
     def _check_open(self) -> None:
@@ -242,7 +249,7 @@ class JetStreamEngine:
         while True:
             index = self._log.index
             last, count = (
-                due(index, lane, self.retention, self._clocks.before(self.retention.age), most)
+                due(index, lane, self.retention, self._before(self.retention.age), most)
                 if upto is None
                 else upto_step(index, lane, upto, most)
             )
@@ -263,7 +270,7 @@ class JetStreamEngine:
             most = min(2 * most, STEP)
 
     async def _sweep(self) -> None:
-        before = self._clocks.before(self._ids_age)
+        before = self._before(self._ids_age)
         if before is None:
             return
         index = self._log.index
@@ -279,3 +286,18 @@ class JetStreamEngine:
             await purge(self._log, await self._log.ready(), self._log.subjects.ids, records[-1].seq)
             for _ in records:
                 index.ids_records.popleft()
+
+    async def _look_at_the_clock(self) -> None:
+        """Compare the wall clock with the servers': what a wrong one trims is gone for all nodes."""
+        ahead = await skew(await self._log.ready(), self._log.options, self._wall())
+        skewed = abs(ahead) > self._max_skew
+        if skewed and not self._skewed:
+            told = (
+                "this machine's clock isn't the JetStream servers'; nothing is trimmed by its age from here"
+            )
+            log.warning(told, ahead=round(ahead))
+        self._skewed = skewed
+
+    def _before(self, age: float) -> int | None:
+        """Give the wall time `age` seconds ago in milliseconds; None while the clock can't be trusted."""
+        return None if self._skewed else self._clocks.before(age)

@@ -99,6 +99,18 @@ def window_of(config: Mapping[str, Any]) -> float:
     return float(config.get("duplicate_window", 0)) / 1e9
 
 
+async def skew(link: Link, options: Options, now: float) -> float:
+    """Give the seconds by which a wall clock that says `now` is ahead of the servers'.
+
+    0 where the server doesn't tell. Raises `EngineUnavailable`.
+    """
+    try:
+        told = (await link.api(f"STREAM.INFO.{options.stream}")).get("ts")
+    except Answered as error:
+        raise error.told() from error
+    return now - _milliseconds(told) / 1000 if told else 0.0
+
+
 async def is_same(
     link: Link, options: Options, subjects: Subjects, index: Index, info: Mapping[str, Any]
 ) -> bool:
