@@ -422,6 +422,32 @@ async def test_a_message_of_somebody_else_is_no_event_and_does_no_harm(nodes: No
         assert one.statistics().malformed == 1
 
 
+async def test_a_record_of_nonsense_is_passed_over_and_keeps_no_node_from_the_log(nodes: Nodes) -> None:
+    engine = nodes.open()
+    (first,) = await engine.append("s", [event(1)])
+    subjects = Subjects(nodes.name)
+    mark, ids_head = subjects.mark("s", NORMAL), b'["s","normal"]\n'
+    strays = [
+        *((subjects.event("s", NORMAL), b"{}", at) for at in ("soon", "-1", "9" * 30, "9" * 5_000)),
+        *((mark, upto, None) for upto in (b"", b"soon", b"-1", b"1000000", b"9" * 30)),
+        *((subjects.ids, body, None) for body in (b"", b"nonsense", ids_head + b"half", b"\xff\n")),
+        *((subjects.epoch, body, None) for body in (b"", b"nonsense", b"[]", b"\xff")),
+    ]
+    client = await nats.connect(parse_url(nodes.url).servers[0])
+    for number, (subject, body, at) in enumerate(strays):
+        headers = {"Nats-Msg-Id": f"{number:032x}", "Steadcast-Print": "00"}
+        await client.jetstream().publish(
+            subject, body, headers=headers | ({} if at is None else {"Steadcast-At": at})
+        )
+    await client.close()
+    await engine.append("s", [event(2)])
+    for one in (engine, nodes.open()):
+        assert ids(await one.read("s", NORMAL, 0)) == ["1", "2"]
+        assert one.statistics().malformed == len(strays)
+    assert await engine.trim("s", NORMAL, first.position.offset) == 1
+    assert ids(await engine.read("s", NORMAL, first.position.offset)) == ["2"]
+
+
 @pytest.mark.parametrize(
     "config",
     ['"max_age": 1000000000, "discard": "new", "allow_atomic": true', '"discard": "new"'],

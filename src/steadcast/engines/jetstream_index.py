@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import apsw
 
 from steadcast.engines.base import LaneState
-from steadcast.engines.jetstream_records import KeptId, Kind, Record, decode_epoch, decode_ids
+from steadcast.engines.jetstream_records import KeptId, Kind, Record, decode_epoch, decode_ids, decode_mark
 from steadcast.engines.page import ENTRY_OVERHEAD, PAGE_ROOM
 from steadcast.event import LANES, Lane
 
@@ -117,10 +117,17 @@ class Index:
                     if self._add(record):
                         added.append((before, record))
                 else:
-                    self._fold(record)
+                    self._fold_meta(record)
                 self._witness(record)
                 self.seq = max(self.seq, record.seq)
         return added
+
+    def _fold_meta(self, record: Record) -> None:
+        try:
+            self._fold(record)
+        except ValueError:
+            # Somebody else's, as in `_add`. What is none is seen before anything of it is taken.
+            self.malformed += 1
 
     def _fold(self, record: Record) -> None:
         match record.kind:
@@ -153,7 +160,7 @@ class Index:
         if record.seq <= max(lane.trimmed, lane.head):
             return False
         try:
-            key, fingerprint = record.key, record.fingerprint
+            key, fingerprint, at = record.key, record.fingerprint, record.at
         except (KeyError, ValueError):
             # Somebody else's message on one of our subjects: it was never an event, so none is missing.
             self.malformed += 1
@@ -166,18 +173,18 @@ class Index:
             self.doubled += 1
         self._db.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
-            (lane.number, record.seq, record.size, record.at, key),
+            (lane.number, record.seq, record.size, at, key),
         )
         self._db.execute(
             "INSERT OR REPLACE INTO ids VALUES (?, ?, ?, ?, ?)",
-            (key, fingerprint, lane.number, record.seq, record.at),
+            (key, fingerprint, lane.number, record.seq, at),
         )
         return True
 
     def _mark(self, record: Record) -> None:
         lane = self.lane(record.stream, record.lane)
         lane.mark_seq = record.seq
-        upto = int(record.body)
+        upto = decode_mark(record.body, record.seq)
         gone: Any = self._db.execute(
             "SELECT count(*), coalesce(sum(size), 0) FROM events WHERE lane = ? AND seq <= ?",
             (lane.number, upto),

@@ -38,6 +38,8 @@ ROLLUP: Final = {"Nats-Rollup": "sub"}
 """Headers of a record that takes the place of those before it on its subject."""
 KEY_BYTES: Final = 16
 _ID: Final = struct.Struct(f">{KEY_BYTES}s{KEY_BYTES}sqq")
+_LATEST: Final = 2**53
+_DIGITS: Final = len(str(_LATEST))
 _METADATA: Final = 9
 """Tokens of a delivery's reply subject, where it names no domain."""
 
@@ -83,8 +85,17 @@ class Record(NamedTuple):
 
     @property
     def at(self) -> int:
-        """When the event was appended: a node whose clock is behind can't make its events look old."""
-        return max(int(self.headers.get(AT, 0)), self.stored)
+        """When the event was appended: a node whose clock is behind can't make its events look old.
+
+        Raises ValueError where the header is none of ours.
+        """
+        return max(_number(self.headers.get(AT, "0"), _LATEST), self.stored)
+
+
+def _number(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= most):
+        raise ValueError("no number, or one that is too large")
+    return int(text)
 
 
 class KeptId(NamedTuple):
@@ -204,11 +215,21 @@ def encode_ids(stream: str, lane: Lane, ids: Iterable[KeptId]) -> bytes:
 
 
 def decode_ids(body: bytes) -> tuple[IdsHead, Iterator[KeptId]]:
-    """Read the body of a record of ids."""
+    """Read the body of a record of ids; raises ValueError where it is none."""
     head, _, rest = body.partition(b"\n")
+    if len(rest) % _ID.size:
+        raise ValueError("half an id")
     return _ids_head(head), map(KeptId._make, _ID.iter_unpack(rest))
 
 
+def decode_mark(body: bytes, seq: int) -> int:
+    """Read the body of the trim mark that stands at `seq`; raises ValueError where it is none.
+
+    A lane is trimmed up to an event of it, which stands before its mark.
+    """
+    return _number(body.decode("ascii"), seq - 1)
+
+
 def decode_epoch(body: bytes) -> EpochBody:
-    """Read the body of an epoch record."""
+    """Read the body of an epoch record; raises ValueError where it is none."""
     return _epoch_body(body)
