@@ -102,6 +102,18 @@ def test_base64_data_keeps_its_content_type() -> None:
     assert refused(STRUCTURED, body(event | {"data": 1})).fields == {"field": "data_base64"}
 
 
+@pytest.mark.parametrize("data", [5, True, [], {"a": 1}, "!!!", "aGk", "aG k=", "ä"])
+def test_data_that_is_no_base64_is_refused_with_its_index(data: object) -> None:
+    event = EVENT | {"data_base64": data}
+    assert refused(STRUCTURED, body(event)).fields == {"field": "data_base64"}
+    assert refused(BATCH, body([EVENT, event])).fields == {"field": "data_base64", "index": 1}
+
+
+def test_data_in_base64_of_a_content_type_that_is_no_text_is_refused() -> None:
+    event = EVENT | {"data_base64": "aGk=", "datacontenttype": 5}
+    assert refused(STRUCTURED, body(event)).fields == {"field": "datacontenttype"}
+
+
 @pytest.mark.parametrize("headers", [BATCH, JSON])
 def test_a_batch_is_an_array(headers: dict[str, str]) -> None:
     events = [EVENT | {"specversion": "1.0"}, EVENT | {"id": "2", "ext": 1}]

@@ -19,7 +19,7 @@ left out, and counted: their producers aren't refused, and who needs one puts it
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -126,6 +126,7 @@ def _mapped(raw: Any, index: int | None) -> tuple[Any, int]:
     if raw.get("data_base64") is not None:
         if "data" in raw:
             _refuse("data_base64", "stands beside data; an event has one of them", index)
+        _check_encoded(raw.get("datacontenttype"), raw["data_base64"], index)
         event["data"] = _encoded(raw.get("datacontenttype"), raw["data_base64"])
         read |= {"data_base64", "datacontenttype"}
     return event, len(raw.keys() - _TAKEN - read)
@@ -164,6 +165,16 @@ def _data(media: str, content_type: str, body: bytes) -> Any:
 
 def _encoded(content_type: object, data: object) -> dict[str, object]:
     return {"datacontenttype": content_type or "application/octet-stream", "data_base64": data}
+
+
+def _check_encoded(content_type: object, data: Any, index: int | None) -> None:
+    """See that what is answered as kept can be read: base64 as RFC 4648 has it, and the name of a type."""
+    if content_type is not None and not isinstance(content_type, str):
+        _refuse("datacontenttype", "must be a string", index)
+    try:
+        b64decode(data, validate=True)
+    except (TypeError, ValueError):
+        _refuse("data_base64", "must be base64", index)
 
 
 def _is_json(media: str) -> bool:

@@ -67,6 +67,7 @@ _EVENT: Final[Spec] = {
         "data": {"description": f"Any JSON value; an event has at most {MAX_EVENT_BYTES} bytes."},
         "data_base64": {
             "type": "string",
+            "contentEncoding": "base64",
             "description": 'Kept as data {"datacontenttype", "data_base64"}.',
         },
     },
