@@ -54,6 +54,12 @@ def test_boards_and_alerts_ask_for_metrics_that_there_are(name: str, metrics: se
         assert f'counts["{counter.removeprefix("steadcast_").removesuffix("_total")}"]' in hub
 
 
+def test_the_board_adds_up_what_the_lanes_of_a_stream_keep() -> None:
+    """Every node tells of the whole log, so nodes are no sum; lanes are."""
+    kept = [each for each in expressions("grafana.json") if "steadcast_retained_" in each]
+    assert kept == ["sum by (stream) (max by (stream, lane) (steadcast_retained_bytes))"]
+
+
 def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:
     for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]:
         for rule in group["rules"]:
