@@ -119,6 +119,23 @@ async def test_what_an_earlier_process_left_in_the_file_is_taken_over(
     assert conserved(second)
 
 
+async def test_what_a_server_wrote_that_ended_while_this_one_waited_is_taken_over(
+    engine: FaultyEngine, path: Path
+) -> None:
+    first, second = store(engine, path), store(engine, path)
+    bury(first, event("0"))
+    await first.save()
+    await second.start()
+    bury(first, event("1"), event("2"))
+    await first.save()
+    bury(second, event("3"))
+    await second.keep()
+    assert await names(second) == ["0", "1", "2", "3"]
+    assert second.counts["recovered"] == 3
+    assert conserved(second)
+    assert path.read_bytes() == b""
+
+
 async def test_a_crash_between_moving_and_emptying_the_file_doubles_nothing(
     engine: FaultyEngine, path: Path
 ) -> None:

@@ -117,6 +117,7 @@ class DeadEvents:
         self._lines: deque[_Line] = deque()
         self._bytes = 0
         self._numbers = 0
+        self._numbers_before = 0
         self._saved = 0
         self._loaded = False
         self._untidy = limit
@@ -289,23 +290,36 @@ class DeadEvents:
     # The file
 
     async def _load(self) -> bool:
-        """Read the file once, before it is written for the first time: writing could lose what it holds."""
-        if self._loaded:
-            return True
+        """Read the file before it is written: writing could lose what it holds.
+
+        That is once, unless a server wrote to it that went on beside this one until it ended.
+        """
         try:
+            if self._loaded and not await _in_thread(self._file.changed):
+                return True
             contents, torn = await _in_thread(self._file.load)
         except OSError as error:
             self._disk_failed("loads_failed", error)
             return False
         self._loaded = True
         self.counts["torn"] += torn
-        self.counts["recovered"] += len(contents)
-        # They are older than all that came since, whose numbers begin at 1.
-        for number, content in enumerate(reversed(contents)):
-            self._lines.appendleft(self._line(-number, content))
-            self._bytes += len(content)
-        self._evict()
+        self._take_over(contents)
         return True
+
+    def _take_over(self, contents: _Contents) -> None:
+        """Hold what the file has and this server doesn't know: behind what was in it, before what wasn't."""
+        held = {line.content for line in self._lines}
+        found: _Lines = []
+        for content in contents:
+            if content not in held:
+                self._numbers_before -= 1
+                found.append(self._line(self._numbers_before, content))
+                self._bytes += len(content)
+        self.counts["recovered"] += len(found)
+        known = [line for line in self._lines if line.number <= self._saved]
+        fresh = [line for line in self._lines if line.number > self._saved]
+        self._lines = deque((*known, *found, *fresh))
+        self._evict()
 
     async def _rewrite(self) -> None:
         async with self._disk:

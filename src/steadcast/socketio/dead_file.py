@@ -77,8 +77,9 @@ def dead_id(stream: str, source: str, event_id: str) -> str:
 
 
 class DeadFile:
-    """The file of dead events that wait to be moved: a JSON text per line, fsynced. One process's own.
+    """The file of dead events that wait to be moved: a JSON text per line, fsynced.
 
+    One server's own, but another may wait for it to end, and then goes on with what it left (`changed`).
     Without a path nothing is written, and what is here is lost with the process. Raises OSError.
     """
 
@@ -87,10 +88,22 @@ class DeadFile:
         self.path = path
         self.lines = 0
         self.bytes = 0
+        self._left: tuple[int, int] | None = None
+
+    def changed(self) -> bool:
+        """Tell whether somebody else has written since `load`, or since what was written from here."""
+        return self._now() != self._left
+
+    def _now(self) -> tuple[int, int] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        found = self.path.stat()
+        return found.st_ino, found.st_size
 
     def load(self) -> tuple[list[bytes], int]:
         """Read the lines that are whole, and how many aren't: a crash tears at most the last one."""
-        if self.path is None or not self.path.exists():
+        self._left = self._now()
+        if self.path is None or self._left is None:
             return [], 0
         lines = self.path.read_bytes().split(b"\n")
         whole = [line for line in lines[:-1] if _is_record(line)]
@@ -118,6 +131,7 @@ class DeadFile:
             os.close(file)
         if before == 0:
             self._sync_folder(self.path)
+        self._left = self._now()
         self.lines += len(lines)
         self.bytes += len(content)
 
@@ -133,6 +147,7 @@ class DeadFile:
             os.close(file)
         beside.replace(self.path)
         self._sync_folder(self.path)
+        self._left = self._now()
         self.lines = len(lines)
         self.bytes = sum(map(len, lines))
 
