@@ -170,12 +170,15 @@ export class Outbox {
     return this.handleTimeout(now);
   }
 
-  /** The connection is gone: what it carried without an ack is queued again. */
-  disconnected(): void {
+  /**
+   * The connection is gone: what it carried without an ack is queued again. Where this side has ended it of its
+   * own will (`willed`), nothing that it carried is to blame.
+   */
+  disconnected(willed = false): void {
     this.online = false;
     for (const entry of this.entries.values()) {
       if (entry.phase !== "sent") continue;
-      entry.cuts += 1;
+      if (!willed) entry.cuts += 1;
       this.requeue(entry);
     }
   }

@@ -47,10 +47,12 @@ export interface KeepingPlace {
   readonly uuid: () => string;
 }
 
-/** What no tab has touched for so long is swept: the tab was closed, not reloaded. */
+/** What was not touched for so long is swept, where no tab has its slot: the tab was closed, not reloaded. */
 export const MAX_AGE = 7 * 24 * 3_600_000;
 /** A page that is being reloaded may hold its lock a moment longer; a duplicated tab holds it for good. */
 export const LOCK_WAIT = 1_000;
+/** Whoever has a slot's lock for longer is a tab that is there. */
+const SWEEP_WAIT = 100;
 /** A browser's database that doesn't answer for so long keeps nothing: a frozen tab may hold it up for hours. */
 export const OPEN_WAIT = 10_000;
 
@@ -105,14 +107,31 @@ async function openAndSweep(place: KeepingPlace): Promise<Database> {
       (event.target as IDBDatabase).close();
     },
   });
-  await sweep(database, place.now() - MAX_AGE);
+  await sweep(database, place);
   return database;
 }
 
-async function sweep(database: Database, before: number): Promise<void> {
+/** Delete what is old, but nothing of a tab that is there: its streams may just have been silent for so long. */
+async function sweep(database: Database, place: KeepingPlace): Promise<void> {
+  const before = place.now() - MAX_AGE;
+  const kept = [...(await database.getAll("cursors")), ...(await database.getAll("queue"))];
+  const slots = new Set(kept.filter(({ at }) => at < before).map(({ slot }) => slot));
+  const all = [...slots].map(async (slot) => {
+    const release = await hold(place, `steadcast:${slot}`, SWEEP_WAIT);
+    try {
+      if (release) await deleteOld(database, slot, before);
+    } finally {
+      release?.();
+    }
+  });
+  await Promise.all(all);
+}
+
+async function deleteOld(database: Database, slot: string, before: number): Promise<void> {
   const transaction = database.transaction(["cursors", "queue"], "readwrite");
+  const mine = { cursors: slot, queue: IDBKeyRange.bound([slot, ""], [slot, []]) };
   for (const name of ["cursors", "queue"] as const) {
-    let cursor = await transaction.objectStore(name).openCursor();
+    let cursor = await transaction.objectStore(name).openCursor(mine[name]);
     while (cursor) {
       if (cursor.value.at < before) await cursor.delete();
       cursor = await cursor.continue();

@@ -140,6 +140,7 @@ export class SocketClient {
 
   /** Go offline until `connect`; subscriptions, cursors and the queue are kept. */
   disconnect(): this {
+    this.emissions.outbox.disconnected(true);
     const effects = this.connection.close(this.now());
     if (this.told) this.obeyAndTell(effects, "io client disconnect");
     else this.obey(effects);
@@ -152,6 +153,7 @@ export class SocketClient {
    */
   cut(seconds: number): this {
     if (!this.connected) return this;
+    this.emissions.outbox.disconnected(true);
     const effects = this.connection.lost(this.now(), this.platform.random(), seconds * 1_000);
     this.obeyAndTell(effects, "cut");
     return this;
@@ -418,9 +420,8 @@ export class SocketClient {
   }
 
   private fill(event: NewEvent): NewEvent {
-    const { options, platform } = this;
-    const source = options.source ?? `/clients/${this.id}`;
-    return fillEvent(event, { id: platform.uuid(), source, time: platform.date() });
+    const source = this.options.source ?? `/clients/${this.id}`;
+    return fillEvent(event, { id: this.platform.uuid(), source, time: this.platform.date() });
   }
 
   private async keepQueue(name: boolean | string): Promise<void> {
@@ -471,10 +472,9 @@ export class SocketClient {
   }
 
   private left(subscription: Subscription): void {
-    const { stream } = subscription;
-    this.subscriptions.delete(stream);
+    this.subscriptions.delete(subscription.stream);
     this.retired.add(subscription);
-    if (this.welcomed) this.wire.emit("unsubscribe", [{ stream }]);
+    if (this.welcomed) this.wire.emit("unsubscribe", [{ stream: subscription.stream }]);
   }
 
   private away(): "offline" | "stale" | undefined {

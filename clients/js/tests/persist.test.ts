@@ -118,7 +118,21 @@ describe("kept cursors", () => {
     await store.save(CURSORS);
     store.release();
     wall += MAX_AGE + 1;
+    (await keepCursors(tab().place, "s")).release();
     expect(await (await keepCursors(tab(before).place, "s")).load()).toEqual({});
+  });
+
+  it("are kept for a tab that is there, however long its stream was silent", async () => {
+    const open = tab();
+    const store = await keepCursors(open.place, "s");
+    await store.save(CURSORS);
+    wall += MAX_AGE + 1;
+    (await keepCursors(tab().place, "s")).release();
+    expect(await store.load()).toEqual(CURSORS);
+    store.release();
+    const reloaded = await keepCursors(tab(open).place, "s");
+    expect(await reloaded.load()).toEqual(CURSORS);
+    reloaded.release();
   });
 });
 

@@ -17,6 +17,26 @@ afterEach(() => {
 });
 
 describe("cutting the connection", () => {
+  it("blames nothing that is under way, as the user's own end of it doesn't", async () => {
+    net.chance = 0;
+    const client = net.client();
+    const failed = vi.fn();
+    client.emitWithRetry("e", 1).catch(failed);
+    for (let time = 0; time < 30; time += 1) {
+      net.up();
+      await pass(200);
+      expect(net.socket.all("e")).toHaveLength(1);
+      if (time % 2) client.cut(0);
+      else client.disconnect().connect();
+      await pass(5_000);
+    }
+    expect(failed).not.toHaveBeenCalled();
+    net.up();
+    await pass(200);
+    net.socket.last("e").ack?.(1);
+    client.close();
+  });
+
   it("is away for the time that was asked for, told as an outage, and comes back by itself", async () => {
     net.chance = 0;
     const client = net.client();
