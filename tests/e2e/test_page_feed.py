@@ -266,3 +266,15 @@ async def log_of(server: Server, count: int, needle: int | None = None) -> None:
         ]
         answer = await asyncio.to_thread(server.publish, "orders", *events)
         assert answer.status_code == 200
+
+
+async def test_the_keyboard_stays_on_the_row_that_it_came_to(server: Server, browser: Browser) -> None:
+    await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(300)])
+    page = (await Watched.open(browser, server.url)).page
+    await page.wait_for_selector('[data-testid="row"][data-id="e299"]')
+    await page.get_by_test_id("keys-button").focus()
+    await page.keyboard.press("Tab")
+    await page.wait_for_selector('[data-testid="feed"][data-following="false"]')
+    await until(page, "document.activeElement.closest('[data-id]')?.dataset.id === 'e299'", "the focus")
+    await page.keyboard.press("Shift+Tab")
+    await until(page, "document.activeElement.dataset.testid === 'keys-button'", "the way back")
