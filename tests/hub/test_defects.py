@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from structlog.testing import capture_logs
 
 from steadcast.engines.memory import MemoryEngine
 from steadcast.event import Batch, Event, Lane
@@ -98,6 +99,30 @@ async def test_a_read_that_fails_by_a_defect_takes_no_reader_away() -> None:
     await until(lambda: well.offsets == [1])
     engine.breaks = set()
     await until(lambda: all(each.offsets == [1] for each in hit))
+    await hub.aclose()
+
+
+async def test_reads_that_fail_for_one_reason_are_a_line_in_ten_seconds_however_many_they_are() -> None:
+    now = [100.0]
+    engine = Broken()
+    hub = Hub(engine, timing=QUICK, clock=lambda: now[0])
+    await hub.start()
+    names = [f"s{n}" for n in range(20)]
+    for name in names:
+        await hub.append(name, [event(1)])
+    engine.breaks = {f"read {name}" for name in names}
+    listener = Listener(hub)
+    with capture_logs() as logs:
+        for name in names:
+            await listener.join(name)
+        await until(lambda: hub.counts["reads_failed"] >= 2 * len(names))
+        told = [line for line in logs if line["event"] == "reading the log failed"]
+        assert [line["untold"] for line in told] == [0]
+        now[0] += 10
+        failed = hub.counts["reads_failed"]
+        await until(lambda: hub.counts["reads_failed"] > failed)
+    last = [line for line in logs if line["event"] == "reading the log failed"][-1]
+    assert last["untold"] == failed - 1
     await hub.aclose()
 
 

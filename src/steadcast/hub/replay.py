@@ -33,6 +33,8 @@ SHARE: Final = 32
 """So many flows are written a page in one go; then the live ones have their turn."""
 RETRY_READ: Final = 0.5
 """Seconds until a page is read again after the engine failed to give it."""
+TELL_EVERY: Final = 10.0
+"""Seconds for which one line tells of all reads that fail for the same reason."""
 
 
 class Replay:
@@ -59,6 +61,8 @@ class Replay:
         self._wanted: dict[Lane, OrderedDict[Place, list[Flow]]] = {lane: OrderedDict() for lane in LANES}
         self._reading: dict[Place, list[Flow]] = {}
         self._work = asyncio.Semaphore(0)
+        self._told: dict[str, tuple[float, int]] = {}
+        """By code, of which there are few: when a failed read was told last, and how many failed since."""
 
     def pump(self, flow: Flow) -> None:
         """Do the next thing for a replaying flow: join, wait for the group, or want a page."""
@@ -126,10 +130,20 @@ class Replay:
     def _failed(self, place: Place, flows: list[Flow], error: Exception) -> None:
         self._counts["reads_failed"] += 1
         code, defect = (error.code, None) if isinstance(error, SteadcastError) else ("internal", error)
-        told = {"stream": place.stream, "lane": str(place.lane), "code": code}
-        log.warning("reading the log failed", **told, exc_info=defect)
+        self._tell(place, code, defect)
         for flow in flows:
             self._again_later(flow)
+
+    def _tell(self, place: Place, code: str, defect: BaseException | None) -> None:
+        """Log a failed read: a line for each, twice a second for each place, would be a flood."""
+        now = self._clock()
+        at, untold = self._told.get(code, (float("-inf"), 0))
+        if now - at < TELL_EVERY:
+            self._told[code] = (at, untold + 1)
+            return
+        self._told[code] = (now, 0)
+        told = {"stream": place.stream, "lane": str(place.lane), "code": code, "untold": untold}
+        log.warning("reading the log failed", **told, exc_info=defect)
 
     def _again_later(self, flow: Flow) -> None:
         flow.reading = True
