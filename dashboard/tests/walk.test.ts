@@ -58,8 +58,27 @@ describe("the walk through a log", () => {
     expect(lines.map((line) => Number(JSON.parse(line).id))).toEqual(
       Array.from({ length: 2_000 }, (_, second) => second),
     );
-    expect(told.at(-1)).toEqual({ read: 2_000, taken: 2_000, overtaken: false });
+    expect(told.at(-1)).toEqual({ read: 2_000, taken: 2_000, overtaken: false, rounded: 0 });
     expect(told.length).toBeGreaterThan(5);
+  });
+
+  it("counts the events whose numbers a browser has rounded", async () => {
+    const log = logOf(20, random(7));
+    const [event] = await steps(walk(reader(log), log.heads, null)).then(
+      ([step]) => step?.matching ?? [],
+    );
+    if (!event) throw new Error("no event was read");
+    const data = [
+      JSON.parse('{"ids":[9007199254740993]}'),
+      { n: [2 ** 53 - 1, 0.1, "9007199254740993", null] },
+    ];
+    const matching = data.map((each) => ({ ...event, data: each }));
+    async function* step(): AsyncGenerator<Step> {
+      yield { read: 2, matching, overtaken: false };
+    }
+    const told: Taken[] = [];
+    await gather(step(), "", ndjson, (taken) => told.push(taken));
+    expect(told.map(({ rounded }) => rounded)).toEqual([1]);
   });
 
   it("ends where the log can't be read", async () => {

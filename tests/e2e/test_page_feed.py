@@ -193,6 +193,23 @@ async def test_events_are_copied_and_exported_as_they_are(server: Server, browse
     assert table["e1"]["subject"] == "'=1+1"
 
 
+async def test_a_number_that_the_browser_rounds_is_shown_and_exported_as_such(
+    server: Server, browser: Browser
+) -> None:
+    numbers = {"exact": 2**53 - 1, "rounded": 2**53 + 1}
+    await asyncio.to_thread(server.publish, "orders", event(1, data=numbers), event(2))
+    page = (await Watched.open(browser, server.url)).page
+    await page.locator(f'{ROW}[data-id="e1"]').click()
+    rough = page.get_by_test_id("detail").locator('[title*="2^53"]')
+    await rough.wait_for()
+    assert await rough.count() == 1
+    assert "rounded" in await rough.locator("xpath=..").inner_text()
+    await page.get_by_test_id("export").click()
+    async with page.expect_download():
+        await page.get_by_test_id("export-all-ndjson").click()
+    await page.wait_for_selector('[data-testid="export-said"]:has-text("in 1 event here")')
+
+
 async def test_everything_in_the_log_that_matches_is_exported(server: Server, browser: Browser) -> None:
     await log_of(server, 3_000, needle=901)
     page = (await Watched.open(browser, server.url)).page

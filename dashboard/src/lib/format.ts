@@ -89,3 +89,14 @@ export function jsonTokens(json: string): Token[] {
   if (end < json.length) tokens.push(["plain", json.slice(end)]);
   return tokens;
 }
+
+/** Whether a number may be another one than the log's: a browser keeps no whole one above 2^53 exactly. */
+export function isRounded(value: unknown): boolean {
+  return typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value);
+}
+
+/** Whether such a number stands anywhere in a value. */
+export function holdsRounded(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return isRounded(value);
+  return Object.values(value).some(holdsRounded);
+}

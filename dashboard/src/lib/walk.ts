@@ -2,6 +2,7 @@
 
 import type { SeenEvent } from "./contract.js";
 import type { Matcher } from "./filter.js";
+import { holdsRounded } from "./format.js";
 import type { LogReader, Offsets } from "./log.js";
 
 export interface Step {
@@ -36,6 +37,8 @@ export interface Taken {
   readonly taken: number;
   /** Events are missing that retention took meanwhile. */
   readonly overtaken: boolean;
+  /** Events with numbers that aren't exactly the log's. */
+  readonly rounded: number;
 }
 
 /** Characters that are gathered before the browser gets them: it keeps what it has been given on its disk. */
@@ -50,13 +53,14 @@ export async function gather(
 ): Promise<Blob> {
   const pieces: Blob[] = [];
   let piece = head;
-  let taken: Taken = { read: 0, taken: 0, overtaken: false };
+  let taken: Taken = { read: 0, taken: 0, overtaken: false, rounded: 0 };
   for await (const { read, matching, overtaken } of steps) {
     piece += text(matching);
     taken = {
       read: taken.read + read,
       taken: taken.taken + matching.length,
       overtaken: taken.overtaken || overtaken,
+      rounded: taken.rounded + matching.filter(({ data }) => holdsRounded(data)).length,
     };
     told(taken);
     if (piece.length < PIECE) continue;
