@@ -125,6 +125,7 @@ describe("the state of a session", () => {
     const asked = tool(3, "PermissionRequest", "t");
     const granted = tool(4, "PostToolUse", "t");
     expect(stateOf(only(asked, ...begun), at(5))).toBe("waiting");
+    expect(stateOf(only(asked, tool(3, "PreToolUse", "t")), at(5))).toBe("waiting");
     expect(stateOf(only(asked, ...begun, granted), at(5))).toBe("working");
     expect(stateOf(only(...begun, granted, asked), at(5))).toBe("working");
     expect(stateOf(only(...begun, hook(9, "Stop"), asked), at(10))).toBe("done");

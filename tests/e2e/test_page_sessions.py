@@ -98,6 +98,26 @@ async def test_each_agent_that_asks_is_listed_until_it_is_answered(server: Serve
         await expect(page.get_by_test_id("session-sum")).to_contain_text("1 waiting for you")
 
 
+async def test_who_asked_before_the_events_of_a_page_that_was_just_opened_is_told(server: Server) -> None:
+    def hook(n: int, name: str, session: str, **more: Any) -> dict[str, Any]:
+        lane = "critical" if name == "PermissionRequest" else "normal"
+        data = {"session_id": session, "hook_event_name": name} | more
+        return event(n, type=f"claude.{name}", priority=lane, data=data)
+
+    for n, session in enumerate(("asks", "answered")):
+        await asyncio.to_thread(
+            server.publish,
+            "claude",
+            hook(10 * n, "PreToolUse", session, tool_name="Bash"),
+            hook(10 * n + 1, "PermissionRequest", session, tool_name="Bash"),
+        )
+    await asyncio.to_thread(server.publish, "claude", hook(20, "PostToolUse", "answered", tool_name="Bash"))
+    others = [hook(100 + n, "PreToolUse", "other", tool_name="Read") for n in range(250)]
+    await asyncio.to_thread(server.publish, "claude", *others)
+    async with viewed(server, "") as page:
+        await expect(page).to_have_title(re.compile("^1 waiting"))
+
+
 async def test_states_follow_what_comes(server: Server) -> None:
     async with viewed(server, "?view=sessions") as page:
         await expect(page.get_by_test_id("no-sessions")).to_contain_text("steadcast hooks install")

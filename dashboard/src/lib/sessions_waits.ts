@@ -93,6 +93,8 @@ function answers(session: Session, step: Step, asked: Waiting): boolean {
   if (ENDS_TURN.has(step.name)) return true;
   if (step.agent !== asked.agent) return false;
   if (step.name === "SubagentStop") return true;
+  // Of the same millisecond it is the call that is asked for, read behind the ask.
+  if (step.name === "PreToolUse" && step.at === asked.since) return false;
   if (!ENDS_CALL.has(step.name) || asked.by !== "call") return WORK.has(step.name);
   const id = textOf(step.fields, "tool_use_id");
   const call = id === null ? undefined : session.calls.find((each) => each.id === id);
