@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import gc
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from steadcast.errors import EngineUnavailable
 from steadcast.hub.reading import Looks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Counted:
@@ -29,6 +33,10 @@ class Counted:
         if self.error is not None:
             raise self.error
         return number
+
+
+def giving_up(task: asyncio.Task[Any]) -> Callable[[object], object]:
+    return lambda _: task.cancel()
 
 
 @pytest.fixture
@@ -96,3 +104,21 @@ async def test_who_gives_up_before_the_look_has_begun_is_in_nobodys_way(looks: A
     await asyncio.wait({gone})
     assert gone.cancelled()
     assert later == len(engine.asked)
+
+
+async def test_a_look_that_fails_in_the_step_in_which_its_asker_gives_up_is_not_reported_as_unheard(
+    looks: Any, engine: Counted
+) -> None:
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
+    engine.error = EngineUnavailable("away")
+    asker = asyncio.create_task(looks.describe("s"))
+    await asyncio.sleep(0)
+    (look,) = asyncio.all_tasks() - {asker, asyncio.current_task()}
+    look.add_done_callback(giving_up(asker))
+    engine.answer.set()
+    await asyncio.wait({asker})
+    assert asker.cancelled()
+    del asker, look
+    gc.collect()
+    assert unheard == []

@@ -43,7 +43,10 @@ class Looks:
             await asyncio.wait({look.task})
         finally:
             look.waiting -= 1
-            if not look.waiting and not look.task.done():
+            if look.task.done():
+                # Known by this: who is cancelled in the same step as the look fails asks for no result.
+                look.task.cancelled() or look.task.exception()
+            elif not look.waiting:
                 look.task.cancel()  # those who asked have given up: a log that hangs is left alone
                 self._forget(stream, look)
         return look.task.result()
