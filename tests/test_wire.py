@@ -222,6 +222,18 @@ def test_every_time_that_python_writes_is_taken(moment: datetime) -> None:
 # Data
 
 
+@given(st.integers(0, 2**70), st.integers(0, 2**60), st.integers(0, 5000))
+def test_digits_are_a_number_up_to_the_most(number: int, most: int, zeros: int) -> None:
+    assert wire.whole_number("0" * zeros + str(number), most) == (number if number <= most else None)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " 1", "1 ", "+1", "-1", "1_0", "1.0", "1e3", "x", "\u0661", "\u00b2", "9" * 5000]
+)
+def test_other_texts_are_no_whole_number(text: str) -> None:
+    assert wire.whole_number(text, wire.MAX_OFFSET) is None
+
+
 def nested(depth: int, core: Any = None) -> Any:
     for level in range(depth):
         core = [core] if level % 2 else {"a": core}

@@ -168,6 +168,18 @@ def time_text(moment: datetime, precision: str = "microseconds") -> str:
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
+def whole_number(text: str, most: int) -> int | None:
+    """Read decimal digits as a number from 0 to `most`; None where they are none.
+
+    `int` alone takes signs, blanks, underscores and other scripts' digits, and raises above 4,300 of them.
+    """
+    digits = text.lstrip("0") or "0"
+    if not (text and digits.isascii() and digits.isdigit() and len(digits) <= len(str(most))):
+        return None
+    number = int(digits)
+    return number if number <= most else None
+
+
 def _deep(value: object, limit: int) -> bool:
     """Tell whether arrays and objects are nested in each other more than `limit` times."""
     level = [value]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _LOOK = 0.2
 """Seconds between two looks at whether the server is there and the output is still read."""
 _CONNECT = 5.0
-_MOST_DIGITS = 16
 
 
 def tail(
@@ -120,10 +119,9 @@ def parse_after(texts: list[str]) -> dict[str, list[str | int]]:
 
 
 def _is_offset(text: str) -> bool:
-    from steadcast.wire import MAX_OFFSET
+    from steadcast.wire import MAX_OFFSET, whole_number
 
-    # Their number first: int() raises for more than 4,300 digits.
-    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= MAX_OFFSET
+    return whole_number(text, MAX_OFFSET) is not None
 
 
 def _subscriber(

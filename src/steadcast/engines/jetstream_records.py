@@ -21,6 +21,7 @@ import msgspec
 
 from steadcast.errors import EngineRefused
 from steadcast.event import Event, Lane
+from steadcast.wire import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +40,6 @@ ROLLUP: Final = {"Nats-Rollup": "sub"}
 KEY_BYTES: Final = 16
 _ID: Final = struct.Struct(f">{KEY_BYTES}s{KEY_BYTES}sqq")
 _LATEST: Final = 2**53
-_DIGITS: Final = len(str(_LATEST))
 _METADATA: Final = 9
 """Tokens of a delivery's reply subject, where it names no domain."""
 
@@ -93,9 +93,10 @@ class Record(NamedTuple):
 
 
 def _number(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= most):
+    number = whole_number(text, most)
+    if number is None:
         raise ValueError("no number, or one that is too large")
-    return int(text)
+    return number
 
 
 class KeptId(NamedTuple):

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 
 from steadcast.errors import InvalidRequest, SteadcastError, TooLarge
-from steadcast.wire import MAX_DEPTH
+from steadcast.wire import MAX_DEPTH, whole_number
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -35,7 +35,7 @@ async def read_body(context: Context, request: Request) -> bytes:
         )
     limit = context.limits.body
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and whole_number(declared, limit) is None:
         _refuse(limit)
     try:
         if WHOLE in request.scope:

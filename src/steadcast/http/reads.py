@@ -21,6 +21,7 @@ from steadcast.wire import (
     check_from,
     check_stream,
     time_text,
+    whole_number,
     wire_event,
 )
 
@@ -35,7 +36,6 @@ NDJSON: Final = "application/x-ndjson"
 _NDJSON_TYPES: Final = (NDJSON, "application/ndjson", "application/jsonl", "application/jsonlines")
 PAGE_HEADERS: Final = ("Steadcast-Epoch", "Steadcast-After", "Steadcast-Upto", "Steadcast-Head")
 """What a page in NDJSON says of itself."""
-_LONGEST_OFFSET: Final = len(str(MAX_OFFSET))
 _TRIES: Final = 3
 """Times that a page is begun anew when retention overtakes it."""
 
@@ -154,9 +154,10 @@ def parse_limit(text: str | None, most: int, words: str) -> int:
     """Turn `limit` into a number, at most and by default `most`; raises `InvalidRequest` with `words`."""
     if text is None:
         return most
-    if not (text.isascii() and text.isdigit() and 0 < len(text) <= _LONGEST_OFFSET and int(text) > 0):
+    limit = whole_number(text, MAX_OFFSET)
+    if not limit:
         raise InvalidRequest(f"limit is a whole number from 1; {words}", field="limit")
-    return min(int(text), most)
+    return min(limit, most)
 
 
 def parse_position(text: str, field: str = "after") -> Cursor:
@@ -167,9 +168,10 @@ def parse_position(text: str, field: str = "after") -> Cursor:
 
 def parse_offset(text: str, field: str) -> int:
     """Turn digits into an offset; raises `InvalidRequest`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_OFFSET and int(text) <= MAX_OFFSET):
+    offset = whole_number(text, MAX_OFFSET)
+    if offset is None:
         raise InvalidRequest(f"{field} has offsets from 0 to 2^53-1", field=field)
-    return int(text)
+    return offset
 
 
 def parse_from(text: str) -> int | None:
