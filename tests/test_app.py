@@ -230,14 +230,3 @@ async def test_the_first_request_over_http_starts_it_so_that_a_feed_is_told_what
             assert (await client.post(f"{address}/events", json=event)).status_code == 200
             while '"order.paid"' not in await anext(lines):
                 pass
-
-
-async def test_those_who_ask_at_once_whether_it_is_ready_share_one_look() -> None:
-    engine = FaultyEngine(MemoryEngine())
-    async with Steadcast(engine=engine) as cast:
-        before = engine.counts["appends"]
-        answers = await asyncio.gather(*(cast.context.problems() for _ in range(50)))
-        assert answers == [[]] * 50
-        assert engine.counts["appends"] == before + 1
-        engine.fill_disk()
-        assert "engine_full" in " ".join(await cast.context.problems()), "the next look is a new one"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import socket
 from collections import Counter
@@ -12,45 +11,37 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 import socketio
 import structlog
 
-from steadcast import wire
+from steadcast import parts, wire
 from steadcast.announce import Announcements
 from steadcast.client.ids import mint_id
 from steadcast.client.outgoing import utc_now
 from steadcast.config import Settings
-from steadcast.core import scopes
-from steadcast.core.backoff import Backoff
 from steadcast.core.breaker import State
-from steadcast.core.retry import RetryQueue
-from steadcast.core.session import Window
-from steadcast.engines import open_engine, sqlite_path
-from steadcast.engines.base import Retention
-from steadcast.errors import Draining, InvalidRequest, InvalidSettings, NotAllowed, SteadcastError
-from steadcast.event import Lane
+from steadcast.engines import open_engine
+from steadcast.errors import Draining, NotAllowed, SteadcastError
 from steadcast.http import access
 from steadcast.http.app import build
 from steadcast.http.context import PROBED, Context, Limits
 from steadcast.http.edge import LIMITED, Door, path_of
 from steadcast.http.rates import Rates
-from steadcast.http.tokens import JwtRules, Tokens
-from steadcast.hub import Hub, Timing
-from steadcast.masking import Masking
+from steadcast.http.tokens import Tokens
+from steadcast.hub import Hub
+from steadcast.readiness import Readiness
 from steadcast.socketio.admission import Admission
-from steadcast.socketio.broadcaster import Held, SocketIOEventBroadcaster
+from steadcast.socketio.broadcaster import SocketIOEventBroadcaster
 from steadcast.socketio.connections import ConnectionEventHandler
 from steadcast.socketio.dead import DeadEvents
 from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.server import Server, own_server
 from steadcast.socketio.timeouts import Timeouts
 from steadcast.socketio.transport import Transport
-from steadcast.tracer import NO_TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-    from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
-    from steadcast.core.scopes import Identity, TokenRule
+    from steadcast.core.scopes import Identity
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
     from steadcast.socketio.client import Client
@@ -58,9 +49,6 @@ if TYPE_CHECKING:
     from steadcast.tracer import Tracer
 
 log = structlog.get_logger("steadcast")
-
-PROBE_LIMIT = 3.0
-"""Seconds after which a part of the engine that doesn't answer is told as not ready."""
 
 
 class Attributes(TypedDict, total=False):
@@ -105,31 +93,27 @@ class Steadcast:
         """
         self.settings = settings or Settings()
         self.node = self.settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
-        self.tracer = _guarded(tracer or _tracer(self.settings, self.node))
+        self.tracer = parts.guarded(tracer or parts.tracer(self.settings, self.node))
         self.sio = sio if sio is not None else own_server(cors_allowed_origins=self._is_own_origin)
         self._given = engine if engine is not None else self.settings.engine
         self.engine = (
-            open_engine(self._given, retention=_retention(self.settings))
+            open_engine(self._given, retention=parts.retention(self.settings))
             if isinstance(self._given, str)
             else self._given
         )
         self.announcements = Announcements(self.engine, now=utc_now)
         self.hub = Hub(
             self.engine,
-            window=Window(self.settings.window_events, self.settings.window_bytes),
-            timing=Timing(
-                flush_window=self.settings.flush_window,
-                ack_overdue=self.settings.ack_overdue,
-                trim_every=self.settings.trim_interval,
-            ),
+            window=parts.window(self.settings),
+            timing=parts.timing(self.settings),
             saw=self.announcements.saw,
             tracer=self.tracer,
         )
-        self.dead = DeadEvents(self.engine, path=self._dead_file())
+        self.dead = DeadEvents(self.engine, path=parts.dead_file(self.settings, self._given))
         self.broadcaster = SocketIOEventBroadcaster(
             self.hub.append,
             retry_interval=self.settings.retry_interval,
-            queue=_retry_queue(self.settings),
+            queue=parts.retry_queue(self.settings),
             dead=self.dead,
         )
         self.announcements.append = self.broadcaster.append_once
@@ -150,7 +134,6 @@ class Steadcast:
         )
         self._starting = asyncio.Lock()
         self._started = self._closed = False
-        self._looking: asyncio.Task[list[str]] | None = None
 
     # Life
 
@@ -219,7 +202,7 @@ class Steadcast:
         looked at. Raises `InvalidRequest`, and changes nothing, for tokens of no use, and where none was set
         or none would be set any more.
         """
-        gone = self.context.tokens.replace(*_let_in(settings, self.own_token))
+        gone = self.context.tokens.replace(*parts.let_in(settings, self.own_token))
         for client in self.connections:
             client.gate.look()
         self.context.feeds.look()
@@ -317,11 +300,14 @@ class Steadcast:
     def _context(self) -> Context:
         settings = self.settings
         counts: Counter[str] = Counter()
+        readiness = Readiness(
+            self.engine, counts, known=self._known_problems, handler_timeout=settings.handler_timeout
+        )
         return Context(
             hub=self.hub,
             engine=self.engine,
             node=self.node,
-            tokens=Tokens(*_let_in(settings, self.own_token)),
+            tokens=Tokens(*parts.let_in(settings, self.own_token)),
             rates=Rates(
                 connects=settings.rate_connects,
                 publishes=settings.rate_publishes,
@@ -329,7 +315,7 @@ class Steadcast:
                 counts=counts,
             ),
             counts=counts,
-            masking=_masking(settings),
+            masking=parts.masking(settings),
             tracer=self.tracer,
             base_path=settings.base_path,
             allowed_hosts=tuple(settings.allowed_hosts),
@@ -340,54 +326,17 @@ class Steadcast:
             begin=self.start,
             publish=self.broadcaster.append_once,
             server_url=settings.server_url,
-            ready=self._problems,
+            ready=readiness.problems,
             stats=self._stats,
         )
 
-    def _dead_file(self) -> Path | None:
-        """Name the file for dead events: as it is set, else beside a SQLite log, else none."""
-        if self.settings.dead_file is not None:
-            return self.settings.dead_file.absolute()
-        if isinstance(self._given, str) and self._given.startswith("sqlite:///"):
-            log_file = sqlite_path(self._given)
-            return log_file.with_name(f"{log_file.name}.dead")
-        return None
-
-    async def _problems(self) -> list[str]:
-        """List in words what keeps this server from serving. Who asks meanwhile gets the same answer.
-
-        Anybody may ask, and each look writes to the disk: so there is one at a time.
-        """
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="steadcast-ready")
-        return await asyncio.shield(self._looking)
-
-    async def _look(self) -> list[str]:
-        """Try each thing that is needed to serve."""
-        problems = ["draining: the server is going away"] if self.transport.draining else []
-        probes = await asyncio.gather(
-            self._probe("append", self.engine.append(PROBED, [])),
-            self._probe("read", self.engine.read(PROBED, Lane.NORMAL, 0, 1)),
-            self._probe("describe", self.engine.describe(PROBED)),
-        )
-        problems += dict.fromkeys(told for told in probes if told is not None)
+    def _known_problems(self) -> list[str]:
+        problems = []
+        if self.transport.draining:
+            problems.append("draining: the server is going away")
         if self.broadcaster.breaker.state is State.OPEN:
             problems.append("breaker_open: the log failed, and publishing is refused for a moment")
         return problems
-
-    async def _probe(self, what: str, work: Awaitable[object]) -> str | None:
-        # A little less than what an HTTP handler may take, so that the reason is told and not its timeout.
-        limit = min(PROBE_LIMIT, 0.9 * (self.settings.handler_timeout or PROBE_LIMIT))
-        try:
-            async with asyncio.timeout(limit):
-                await work
-        except SteadcastError as error:
-            self.context.counts["ready_failed"] += 1
-            return f"{error.code}: {error.message}"
-        except TimeoutError:
-            self.context.counts["ready_failed"] += 1
-            return f"timeout: the log doesn't answer to {what} within {limit:g} s"
-        return None
 
     def _stats(self) -> dict[str, object]:
         breaker = self.broadcaster.breaker.state
@@ -438,63 +387,3 @@ def _within_rate(authorize: Authorize) -> Authorize:
         return authorize(environ, auth)
 
     return asked
-
-
-def _let_in(settings: Settings, own: str) -> tuple[str | None, list[TokenRule], JwtRules | None]:
-    """Give what lets clients in; where nothing is set, `own` doesn't either: everybody may come."""
-    spool = scopes.TokenRule(name="spool", token=own, scopes=[scopes.Scope.PUBLISH])
-    rules = [*settings.tokens, spool] if settings.guarded else []
-    with_jwt = settings.jwt_secret is not None or settings.jwt_jwks is not None
-    jwt_rules = JwtRules(
-        secret=settings.jwt_secret,
-        jwks=settings.jwt_jwks,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        leeway=settings.jwt_leeway,
-    )
-    return settings.token, rules, jwt_rules if with_jwt else None
-
-
-def _tracer(settings: Settings, node: str) -> Tracer:
-    if not settings.otel:
-        return NO_TRACER
-    try:
-        from steadcast.tracing.export import open_tracer
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "opentelemetry":
-            raise
-        why = "it needs the extra `otel`: pip install 'steadcast[otel]'"
-        raise InvalidSettings(f"otel: {why}", wrong={"otel": (why, True)}) from error
-    return open_tracer(node)
-
-
-def _guarded(tracer: Tracer) -> Tracer:
-    if tracer is NO_TRACER:
-        return tracer
-    from steadcast.tracing.guard import Guarded
-
-    return Guarded(tracer)
-
-
-def _masking(settings: Settings) -> Masking:
-    try:
-        return Masking(settings.mask_patterns, settings.mask_keys, on=settings.masking)
-    except re.error as error:
-        told = f"mask_patterns: {error.pattern!a} is no regular expression: {error}"
-        raise InvalidRequest(told, field="mask_patterns") from error
-
-
-def _retry_queue(settings: Settings) -> RetryQueue[Held]:
-    delays = Backoff(base=settings.retry_delay, cap=settings.retry_delay_max, spread=0.0)
-    return RetryQueue(
-        max_retries=settings.max_retries,
-        backoff=delays,
-        age_limit=settings.retry_age_limit,
-        max_size=settings.retry_queue_size,
-    )
-
-
-def _retention(settings: Settings) -> Retention:
-    return Retention(
-        age=settings.retention_age, events=settings.retention_events, bytes=settings.retention_bytes
-    )
