@@ -21,7 +21,9 @@ BINARY = Path(sys.executable).with_name("nats-server")
 class NatsServer:
     """A nats-server with a store of its own; it keeps its port and its store over a restart."""
 
-    def __init__(self, folder: Path, *, name: str = "one", sync: str = "always", extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, name: str = "one", sync: str = "always", extra: str = "", room: str = ""
+    ) -> None:
         self.folder = folder
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
@@ -29,7 +31,7 @@ class NatsServer:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "nats.conf").write_text(
             f'server_name: "{name}"\nhost: "127.0.0.1"\nport: {self.port}\n'
-            f'jetstream {{ store_dir: "{folder}/store", sync_interval: {sync} }}\n{extra}\n'
+            f'jetstream {{ store_dir: "{folder}/store", sync_interval: {sync}, {room} }}\n{extra}\n'
         )
 
     @property

@@ -493,6 +493,39 @@ async def test_a_full_log_is_trimmed_by_its_retention_and_takes_events_again(nod
     assert info["state"]["subjects"][Subjects(nodes.name).spare] == 1, "kept for the next time"
 
 
+@pytest.mark.parametrize(
+    ("who", "settings"),
+    [
+        ("u:p@", {"extra": "accounts { A { jetstream { max_file: 400000 }, users: [{user: u, pass: p}] } }"}),
+        ("", {"room": "max_file_store: 400000"}),
+    ],
+    ids=["account", "server"],
+)
+async def test_a_log_that_has_filled_what_nats_gives_it_is_trimmed_and_takes_events_again(
+    tmp_path: Path, who: str, settings: dict[str, str]
+) -> None:
+    """Without a `max_bytes` it is the account's or the server's room that is met."""
+    server = NatsServer(tmp_path / "nats", **settings)
+    server.start()
+    nodes = Nodes(f"nats://{who}{server.address}?stream=own&sync=always")
+    try:
+        engine = nodes.open(retention=Retention(events=20))
+        numbers = count()
+        for size in (1000, 300, 1):
+            with pytest.raises(EngineUnavailable) as caught:  # noqa: PT012 - it is full after some of them
+                while True:
+                    await engine.append("s", [event(next(numbers), "x" * size)])
+            assert (caught.value.code, caught.value.temporary) == ("engine_full", True)
+        again = nodes.open()
+        assert ids(await again.read("s", NORMAL, 0, 1)) == ["0"]
+        await engine.trim()
+        assert (await engine.describe("s")).streams["s"][NORMAL].events == 20
+        assert not (await engine.append("s", [event("more", "x" * 1000)]))[0].duplicate
+    finally:
+        await nodes.aclose()
+        server.kill()
+
+
 async def test_more_than_jetstream_takes_as_one_is_refused(nodes: Nodes) -> None:
     with pytest.raises(TooLarge):
         await nodes.open().append("s", events(range(1001)))

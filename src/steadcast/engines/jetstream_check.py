@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("steadcast.jetstream")
 
 SPARE: Final = 16 * 1024
-"""Bytes that a log with a limit has to spare, for the first steps that trim it when it is full …"""
+"""Bytes that a log has to spare, for the first steps that trim it when it is full …"""
 SPARE_SHARE: Final = 16
-"""… or this part of the limit, where that is less."""
+"""… or this part of its own limit, where that is less."""
 _NEEDED: Final = {
     "retention": "limits",
     "allow_direct": True,
@@ -74,13 +74,13 @@ def check_stream(config: Mapping[str, Any], options: Options) -> None:
 
 
 async def keep_spare(link: Link, subjects: Subjects, config: Mapping[str, Any]) -> None:
-    """See that a log with a limit has spare room; one that is full already has to go without.
+    """See that a log has spare room; one that is full already has to go without.
 
-    Raises `EngineUnavailable`.
+    One without a limit of its own may meet its account's, its server's or the disk's. Raises
+    `EngineUnavailable`.
     """
     limit = int(config.get("max_bytes", -1))
-    if limit <= 0:
-        return
+    size = min(SPARE, limit // SPARE_SHARE) if limit > 0 else SPARE
     try:
         await link.api(f"STREAM.MSG.GET.{config['name']}", {"last_by_subj": subjects.spare})
     except Answered as error:
@@ -89,7 +89,7 @@ async def keep_spare(link: Link, subjects: Subjects, config: Mapping[str, Any]) 
     else:
         return
     try:
-        await link.ask(subjects.spare, bytes(min(SPARE, limit // SPARE_SHARE)), ROLLUP)
+        await link.ask(subjects.spare, bytes(size), ROLLUP)
     except Answered as error:
         log.warning("no room is kept to trim the log when it is full", detail=str(error))
 

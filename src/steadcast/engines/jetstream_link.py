@@ -41,7 +41,8 @@ BATCHES_FULL: Final = 10210
 UNAVAILABLE: Final = 10008
 """A server that has lost touch with the others: it can't say anything of what they hold together."""
 WRONG_SEQUENCE: Final = 10071
-_FULL: Final = {10023, 10047, 10077, 10122}
+_FULL: Final = {10002, 10023, 10047, 10077, 10122}
+"""No room: in the account, on the server, on its disk or in the log itself."""
 _REFUSED: Final = {10039, 10074, 10076}
 
 

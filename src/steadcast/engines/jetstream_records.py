@@ -5,7 +5,7 @@
     steadcast.NAME.meta.ids               the ids of events that are about to be trimmed
     steadcast.NAME.meta.epoch             the log's epoch; only the last is kept
     steadcast.NAME.meta.probe             nothing: a write that shows that writes work; only the last is kept
-    steadcast.NAME.meta.probe.spare       zeros, in a log with a limit: the room to trim it when it is full
+    steadcast.NAME.meta.probe.spare       zeros: the room to trim the log when it is full
 
 A stream's dots are commas in a subject: names may have dots side by side, tokens may not be empty.
 """

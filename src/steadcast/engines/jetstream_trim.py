@@ -1,7 +1,7 @@
 """Trimming: a lane's oldest events go once their ids are kept and its mark says so, in the log itself.
 
-That takes room before it gives any. A log with a limit (`max_bytes`) has some spare for it (`keep_spare`),
-which goes when the log is full, and comes back when it is trimmed.
+That takes room before it gives any. A log has some spare for it (`keep_spare`), which goes when there is none
+left in the log (`max_bytes`), the account or the server, and comes back when it is trimmed.
 """
 
 from __future__ import annotations
