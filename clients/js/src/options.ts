@@ -13,7 +13,10 @@ export type TokenSource =
   | (() => string | null | undefined | Promise<string | null | undefined>);
 
 export interface SocketClientOptions {
-  /** The path of the server's Socket.IO; default `/socket.io`. */
+  /**
+   * The path of the server's Socket.IO; default `/socket.io` under the path of the URL. Where it is given, a path
+   * of the URL is Socket.IO's own: a namespace.
+   */
   readonly path?: string;
   readonly token?: TokenSource;
   /** Names this client in the server's statistics over its reconnects; default a new one. */

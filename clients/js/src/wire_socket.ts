@@ -1,5 +1,6 @@
 /** The one socket: opened with a fresh token, torn down whole. What comes from an old one is never heard. */
 
+import { addressOf } from "./address.js";
 import type { TokenSource } from "./options.js";
 import type { Platform, SocketLike, SocketOptions } from "./platform.js";
 import { isObject, parseRefusal, type Refusal } from "./wire.js";
@@ -112,7 +113,8 @@ export class WireSocket {
   }
 
   private connect(token: string | null | undefined): void {
-    const { url, path, client, socket: more } = this.options;
+    const { client, socket: more } = this.options;
+    const { url, path } = addressOf(this.options.url, this.options.path, globalThis.location?.href);
     const auth = { ...(token && { token }), client };
     const socket = this.platform.socket(url, { ...more, ...(path && { path }), auth });
     const { host } = this;

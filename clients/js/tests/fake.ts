@@ -136,8 +136,8 @@ export class FakeNet {
   /** `name` begins the ids that its clients mint. */
   constructor(private readonly name = "id") {}
 
-  client(options: SocketClientOptions = {}): SocketClient {
-    return new SocketClient("http://server", {
+  client(options: SocketClientOptions = {}, url = "http://server"): SocketClient {
+    return new SocketClient(url, {
       ...options,
       platform: {
         now: () => performance.now(),
