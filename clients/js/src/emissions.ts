@@ -1,9 +1,10 @@
 /** The shell of the outbox: sends, calls back, and keeps the queue over a reload where asked. */
 
-import { EmissionFailed } from "./errors.js";
+import { EmissionFailed, InvalidRequest } from "./errors.js";
+import { delaysOf, numberFrom } from "./options.js";
 import { type Emission, Outbox, type OutboxEffect, type OutboxOptions } from "./outbox.js";
 import type { QueueStore } from "./persist.js";
-import { type Lane, refusalOf } from "./wire.js";
+import { isLane, type Lane, refusalOf } from "./wire.js";
 
 export interface EmitOptions {
   /** Tries after the failed first one; default `maxRetryAttempts`. */
@@ -16,6 +17,32 @@ export interface EmitOptions {
   readonly onSuccess?: (answer: unknown) => void;
   /** It was given up and is never sent again: `queue_full`, `max_retries`, `max_cuts`, `unsendable`, `closed` or the server's code. */
   readonly onFailure?: (reason: string) => void;
+}
+
+/** What an emission is that says nothing of retries. */
+export interface Retries {
+  readonly maxRetryAttempts: number;
+  readonly retryDelays: readonly number[];
+}
+
+/** Give the emission that is asked for; raises `InvalidRequest` for options that can't be. */
+export function emissionOf(
+  what: Pick<Emission, "id" | "event" | "data">,
+  options: EmitOptions,
+  { maxRetryAttempts, retryDelays }: Retries,
+): Emission {
+  const {
+    priority = "normal",
+    maxRetries = maxRetryAttempts,
+    retryDelays: delays = retryDelays,
+  } = options;
+  if (!isLane(priority)) throw new InvalidRequest('priority must be "critical" or "normal"');
+  return {
+    ...what,
+    priority,
+    maxRetries: numberFrom(0, maxRetries, "maxRetries"),
+    retryDelays: delaysOf(delays, "retryDelays"),
+  };
 }
 
 interface Waiting {

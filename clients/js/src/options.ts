@@ -1,6 +1,7 @@
 /** The settings of a `SocketClient`, and what can be seen of it. */
 
 import type { ConnectionState } from "./connection.js";
+import { InvalidRequest } from "./errors.js";
 import type { HealthOptions } from "./health.js";
 import type { OutboxOptions } from "./outbox.js";
 import type { KeepingPlace } from "./persist.js";
@@ -96,6 +97,46 @@ export interface ConnectionMetrics {
   readonly tokenFailures: number;
   /** Emissions that couldn't be kept for a reload. */
   readonly keepFailures: number;
+}
+
+/** The settings that are numbers, with the least that each can be. */
+const LEAST = {
+  maxRetryAttempts: 0,
+  maxQueueSize: 0,
+  pingTimeout: 1,
+  healthCheckInterval: 1,
+  ackTimeout: 1,
+  flushSpacing: 0,
+  reconnectDelay: 0,
+  reconnectDelayMax: 0,
+} as const;
+
+/**
+ * Give a number back, or raise `InvalidRequest`: of what is none a comparison says no, which would make of a wait
+ * none at all, and of a limit one that nothing fits in.
+ */
+export function numberFrom(least: number, value: unknown, name: string): number {
+  if (typeof value === "number" && value >= least) return value;
+  throw new InvalidRequest(`${name} must be a number, ${least} or more, and not ${String(value)}`);
+}
+
+/** Give milliseconds before retries back; raises as `numberFrom` does. */
+export function delaysOf(value: unknown, name: string): number[] {
+  if (!Array.isArray(value)) throw new InvalidRequest(`${name} must be a list of milliseconds`);
+  return value.map((delay: unknown) => numberFrom(0, delay, `each of ${name}`));
+}
+
+/** Give a setting back that is a number; raises as `numberFrom` does. */
+export function setting(name: keyof typeof LEAST, value: unknown): number {
+  return numberFrom(LEAST[name], value, name);
+}
+
+/** Raise `InvalidRequest` for a setting that can't be. */
+export function checkOptions(options: SocketClientOptions): void {
+  for (const name of Object.keys(LEAST) as (keyof typeof LEAST)[]) {
+    if (options[name] !== undefined) setting(name, options[name]);
+  }
+  if (options.retryDelays !== undefined) delaysOf(options.retryDelays, "retryDelays");
 }
 
 /** The settings of the outbox. */

@@ -3,7 +3,7 @@
 import { Alarm } from "./alarm.js";
 import { Backoff } from "./backoff.js";
 import { Connection, type ConnectionEffect } from "./connection.js";
-import { Emissions, type EmitOptions } from "./emissions.js";
+import { Emissions, type EmitOptions, emissionOf } from "./emissions.js";
 import { InvalidRequest, SteadcastError } from "./errors.js";
 import { Health } from "./health.js";
 import { type Hearer, hear } from "./hear.js";
@@ -13,9 +13,12 @@ import {
   type ClientSnapshot,
   type ClientState,
   type ConnectionMetrics,
+  checkOptions,
   healthOptions,
+  numberFrom,
   outboxOptions,
   type SocketClientOptions,
+  setting,
 } from "./options.js";
 import { type CursorStore, Keeping } from "./persist.js";
 import { PLATFORM, type Platform } from "./platform.js";
@@ -82,6 +85,7 @@ export class SocketClient {
     url?: string,
     private readonly options: SocketClientOptions = {},
   ) {
+    checkOptions(options);
     this.platform = { ...PLATFORM, ...options.platform };
     this.maxRetryAttempts = options.maxRetryAttempts ?? 3;
     this.retryDelays = options.retryDelays ?? [1_000, 2_000, 4_000];
@@ -113,7 +117,7 @@ export class SocketClient {
   }
 
   set maxQueueSize(size: number) {
-    this.emissions.outbox.maxQueueSize = size;
+    this.emissions.outbox.maxQueueSize = setting("maxQueueSize", size);
   }
 
   /** Milliseconds without a ping after which a connection is stale. */
@@ -122,7 +126,7 @@ export class SocketClient {
   }
 
   set pingTimeout(timeout: number) {
-    this.health.pingTimeout = timeout;
+    this.health.pingTimeout = setting("pingTimeout", timeout);
   }
 
   // The connection
@@ -134,6 +138,7 @@ export class SocketClient {
   /** Connect, or try again after a refusal; nothing happens while a connection is there or on its way. */
   connect(): this {
     if (this.ended) throw new InvalidRequest("a client that was closed doesn't connect again");
+    if (!this.wire.placed) throw new InvalidRequest("where there is no page, a URL is needed");
     this.obey(this.connection.open(this.now()));
     return this;
   }
@@ -152,6 +157,7 @@ export class SocketClient {
    * that nothing is lost. Nothing happens while there is no connection.
    */
   cut(seconds: number): this {
+    numberFrom(0, seconds, "seconds");
     if (!this.connected) return this;
     this.emissions.outbox.disconnected(true);
     const effects = this.connection.lost(this.now(), this.platform.random(), seconds * 1_000);
@@ -223,15 +229,8 @@ export class SocketClient {
    */
   emitWithRetry(event: string, data: unknown, options: EmitOptions = {}): Promise<unknown> {
     if (this.ended) throw new InvalidRequest("the client is closed");
-    const emission = {
-      id: this.platform.uuid(),
-      event,
-      data,
-      priority: options.priority ?? "normal",
-      maxRetries: options.maxRetries ?? this.maxRetryAttempts,
-      retryDelays: [...(options.retryDelays ?? this.retryDelays)],
-    } as const;
-    return this.emissions.emit(emission, options);
+    const what = { id: this.platform.uuid(), event, data };
+    return this.emissions.emit(emissionOf(what, options, this), options);
   }
 
   /** Publish events durably; the ids are set here once, so a retry never doubles. */

@@ -38,6 +38,11 @@ export class WireSocket {
     private readonly host: WireSocketHost,
   ) {}
 
+  /** Whether it is known where to connect: without a URL that is the page's server, and there is a page. */
+  get placed(): boolean {
+    return this.options.url !== undefined || globalThis.location !== undefined;
+  }
+
   open(): void {
     this.shut();
     const { serial } = this;
