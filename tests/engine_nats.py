@@ -29,10 +29,20 @@ class NatsServer:
         self.process: subprocess.Popen[bytes] | None = None
         [self.port] = free_ports(1)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "nats.conf").write_text(
+        self._config = (
             f'server_name: "{name}"\nhost: "127.0.0.1"\nport: {self.port}\n'
-            f'jetstream {{ store_dir: "{folder}/store", sync_interval: {sync}, {room} }}\n{extra}\n'
+            f'jetstream {{ store_dir: "{folder}/store", sync_interval: {sync}, {room} }}\n'
         )
+        self._configure(extra)
+
+    def _configure(self, extra: str) -> None:
+        (self.folder / "nats.conf").write_text(f"{self._config}{extra}\n")
+
+    def reload(self, extra: str) -> None:
+        """Let it go on with another end of its configuration."""
+        assert self.process is not None
+        self._configure(extra)
+        self.process.send_signal(signal.SIGHUP)
 
     @property
     def address(self) -> str:

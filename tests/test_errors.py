@@ -62,8 +62,8 @@ def test_every_error_travels_as_json_with_the_four_named_members(kind: type[Stea
     assert "retry_after" not in wire
 
 
-def test_only_what_passes_by_itself_is_temporary() -> None:
-    passing = {"RateLimited", "HandlerTimeout", "Unavailable", "EngineUnavailable"}
+def test_only_what_passes_with_nothing_changed_in_the_request_is_temporary() -> None:
+    passing = {"RateLimited", "HandlerTimeout", "Unavailable", "EngineUnavailable", "EngineRefused"}
     passing |= {"BreakerOpen", "QueueFull", "Draining"}
     assert {kind.__name__ for kind in TREE if kind.temporary} == passing
 

@@ -18,7 +18,7 @@ from steadcast.client.outgoing import utc_now
 from steadcast.config import Settings
 from steadcast.core.breaker import State
 from steadcast.engines import open_engine
-from steadcast.errors import Draining, NotAllowed, SteadcastError
+from steadcast.errors import Draining, EngineRefused, NotAllowed, SteadcastError
 from steadcast.http import access
 from steadcast.http.app import build
 from steadcast.http.context import PROBED, Context, Limits
@@ -161,7 +161,7 @@ class Steadcast:
         try:
             await self.engine.describe(PROBED)
         except SteadcastError as error:
-            if not error.temporary:
+            if isinstance(error, EngineRefused) or not error.temporary:
                 raise
             log.warning("the engine is away for now", code=error.code, detail=error.message)
 

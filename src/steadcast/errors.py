@@ -24,8 +24,8 @@ SteadcastError              (its own code: unreachable)
 ├── HandlerTimeout          a handler or a request took too long (event, timeout): timeout,
 │                           request_timeout
 ├── Abandoned               retries are used up (reason): abandoned
-├── EngineRefused           a store that this program can't open: engine_refused, engine_newer,
-│                           engine_invalid
+├── EngineRefused           a store that this program can't open until somebody mends it:
+│                           engine_refused, engine_newer, engine_invalid
 └── IllegalInput            a machine got an input that its state forbids: illegal_input
 """
 
@@ -191,9 +191,13 @@ class Abandoned(SteadcastError):
 
 
 class EngineRefused(SteadcastError):
-    """A store that this program can't open: of a newer schema, or not a store at all."""
+    """A store that this program can't open: of a newer schema, or not a store at all.
+
+    No wait alone helps, but whoever runs the server mends it: nothing is wrong with what a client asked.
+    """
 
     code = "engine_refused"
+    temporary = True
 
 
 class IllegalInput(SteadcastError):

@@ -13,10 +13,11 @@ from steadcast import AsyncPublisher, Steadcast
 from steadcast.client.subscriber import Delivery, Subscriber
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
-from steadcast.errors import InvalidRequest, InvalidStream, NotAllowed
+from steadcast.engines.memory import MemoryEngine
+from steadcast.errors import EngineRefused, InvalidRequest, InvalidStream, NotAllowed
 from steadcast.event import Lane
 from steadcast.socketio.websocket import DirectWebSocket
-from steadcast.testing import FaultProxy
+from steadcast.testing import FaultProxy, FaultyEngine
 from tests.support.asgi import served
 from tests.support.house import House, listening
 
@@ -273,6 +274,20 @@ async def test_a_permanent_refusal_is_raised_to_the_reader() -> None:
     async with listening(House(authorize=never)) as house, Subscriber(house.url, "s") as subscriber:
         with pytest.raises(Exception, match="a token is needed"):
             await take(subscriber, 1)
+
+
+async def test_a_log_that_refuses_its_server_for_a_while_costs_no_subscriber() -> None:
+    """As where its credentials have expired, or its file was moved: whoever runs it mends that."""
+    engine = FaultyEngine(MemoryEngine(epoch="e1"))
+    async with listening(House(engine=engine)) as house:
+        await publish(house, 0, 3)
+        engine.describe_error = EngineRefused("JetStream doesn't let us in")
+        async with Subscriber(house.url, "s", start="start", backoff=QUICK) as subscriber:
+            async with asyncio.timeout(30):
+                while engine.counts["describes_failed"] < 2:
+                    await asyncio.sleep(0.01)
+            engine.heal()
+            assert ids(await take(subscriber, 3)) == ["e0", "e1", "e2"]
 
 
 async def test_a_token_may_be_a_function_that_is_asked_each_time(house: House) -> None:

@@ -55,6 +55,7 @@ RAISED: dict[type[errors.SteadcastError], tuple[str, ...]] = {
     errors.PositionLost: ("trimmed", "reset"),
     errors.TooLarge: ("event_too_large", "batch_too_large", "body_too_large"),
     errors.EngineUnavailable: ("engine_unavailable", "engine_full", "engine_locked", "engine_readonly"),
+    errors.EngineRefused: ("engine_refused", "engine_newer", "engine_invalid"),
     errors.BreakerOpen: ("breaker_open",),
     errors.QueueFull: ("queue_full",),
     errors.HandlerTimeout: ("timeout",),

@@ -549,6 +549,33 @@ async def test_whoever_is_not_let_in_is_told_and_does_not_wait(tmp_path: Path) -
 # URLs
 
 
+async def test_a_node_that_is_not_let_in_for_a_while_refuses_for_now_and_heals(tmp_path: Path) -> None:
+    """Its credentials have expired, or its account has lost JetStream: that is mended while it runs."""
+    account = "accounts {{ A {{ jetstream: {js}, users: [{{user: u, pass: {word}}}] }} }}"
+    guarded = NatsServer(tmp_path / "nats", extra=account.format(js="enabled", word="old"))
+    guarded.start()
+    nodes = Nodes(f"nats://u:old@{guarded.address}?stream=own")
+    try:
+        engine = nodes.open()
+        epoch = (await engine.append("s", [event(1)]))[0].position.epoch
+        for js, word in (("enabled", "new"), ("disabled", "old")):
+            guarded.reload(account.format(js=js, word=word))
+            with pytest.raises(EngineRefused) as caught:  # noqa: PT012 - it is served until then
+                while True:
+                    await healed(engine)
+            assert caught.value.temporary
+            guarded.reload(account.format(js="enabled", word="old"))
+            async with asyncio.timeout(30):
+                while True:
+                    with suppress(EngineUnavailable, EngineRefused):
+                        assert (await engine.append("s", [event(1)]))[0].position.epoch == epoch
+                        break
+                    await asyncio.sleep(0.02)
+    finally:
+        await nodes.aclose()
+        guarded.kill()
+
+
 def test_who_connects_is_said_once_for_all_servers_and_never_shown() -> None:
     url = "nats://user:secret@one:4222,two:4222?stream=events&replicas=3"
     options = parse_url(url)

@@ -34,7 +34,7 @@ from steadcast.engines.jetstream_link import (
 )
 from steadcast.engines.jetstream_records import ROLLUP, EpochBody, Kind, Record, Subjects, decode_event
 from steadcast.engines.page import ENTRY_OVERHEAD, PAGE_ROOM
-from steadcast.errors import EngineUnavailable, SteadcastError
+from steadcast.errors import EngineRefused, EngineUnavailable, SteadcastError
 from steadcast.event import Batch, Entry
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Log:
         """Give the connection once the log can be served; raises what keeps it from that."""
         self.start()
         if not self._ready.is_set():
-            if self._trouble is not None and not self._trouble.temporary:
+            if isinstance(self._trouble, EngineRefused):
                 raise self._trouble
             with suppress(TimeoutError):
                 async with asyncio.timeout(READY_LIMIT):

@@ -25,6 +25,7 @@ from steadcast.errors import (
     Abandoned,
     BreakerOpen,
     Draining,
+    EngineRefused,
     EngineUnavailable,
     QueueFull,
     SteadcastError,
@@ -181,7 +182,7 @@ class SocketIOEventBroadcaster:
         try:
             receipts = await self._append_in_time(stream, events)
             verdict = self.breaker.succeeded
-        except Unavailable as error:
+        except (Unavailable, EngineRefused) as error:
             # A log that has more to do than it takes works: to spare it would refuse what it can do.
             if not isinstance(error, QueueFull):
                 verdict = self.breaker.failed
