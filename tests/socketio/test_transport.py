@@ -12,7 +12,7 @@ from steadcast.core.scopes import Identity
 from steadcast.core.session import Window
 from steadcast.errors import NotAllowed
 from steadcast.event import Lane
-from steadcast.socketio.timeouts import Timeouts
+from steadcast.socketio.timeouts import Timeouts, timeout_handler
 from tests.support.house import House, Peer, event, listening
 
 
@@ -302,6 +302,37 @@ async def test_an_emission_is_handled_once_however_often_it_comes() -> None:
         assert seen == [{"n": 1}, {"n": 2}]
         nobody = await client.call("nothing", ({"n": 1}, {"emission": "c"}))
         assert nobody["error"]["code"] == "no_handler"
+        await client.close()
+
+
+async def test_an_emission_without_data_reaches_handlers_that_take_none() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+
+    @sio.event
+    async def beat(sid: str) -> str:
+        return "beat"
+
+    @sio.event
+    @timeout_handler(timeout_seconds=3.0)
+    async def timed(sid: str) -> str:
+        return "timed"
+
+    @sio.event
+    async def told(sid: str, data: Any = "default") -> Any:
+        return data
+
+    class Space(socketio.AsyncNamespace):  # type: ignore[misc]  # the library has no types
+        async def on_spaced(self, sid: str) -> str:  # noqa: ARG002 - what the library hands over
+            return "spaced"
+
+    sio.register_namespace(Space("/"))
+    async with listening(House(sio=sio)) as house:
+        client = Peer()
+        await client.connect(house.url)
+        for name in ("beat", "timed", "spaced"):
+            assert await client.call(name, (None, {"emission": name})) == name
+            assert await client.call(name, ()) == name
+        assert await client.call("told", (None, {"emission": "t"})) is None
         await client.close()
 
 

@@ -118,7 +118,8 @@ export class Emissions {
 
   private send({ emission, withId, serial }: OutboxEffect & { kind: "send" }): void {
     const { id, event, data } = emission;
-    const args = withId ? [data, { emission: id }] : [data];
+    const bare = data === undefined ? [] : [data];
+    const args = withId ? [data, { emission: id }] : bare;
     const answered = (answer: unknown, refusal = refusalOf(answer)) =>
       this.run(this.outbox.acked(this.host.now(), id, serial, answer, refusal));
     try {

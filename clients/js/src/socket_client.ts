@@ -227,7 +227,7 @@ export class SocketClient {
    * Emit until the server acknowledges it, and resolve with its answer. While there is no connection it is queued.
    * Rejects with `EmissionFailed`; what has failed is never sent again.
    */
-  emitWithRetry(event: string, data: unknown, options: EmitOptions = {}): Promise<unknown> {
+  emitWithRetry(event: string, data?: unknown, options: EmitOptions = {}): Promise<unknown> {
     if (this.ended) throw new InvalidRequest("the client is closed");
     const what = { id: this.platform.uuid(), event, data };
     return this.emissions.emit(emissionOf(what, options, this), options);

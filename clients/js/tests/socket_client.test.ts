@@ -430,6 +430,17 @@ describe("emitWithRetry", () => {
     await expect(sent).resolves.toEqual({ ok: true });
   });
 
+  it("takes an event without data, and gives a plain server's handler none", async () => {
+    const client = net.client();
+    net.socket.accept();
+    void client.emitWithRetry("beat");
+    void client.emitWithRetry("none", null);
+    await pass(1_200);
+    expect(net.socket.last("beat").args).toEqual([]);
+    expect(net.socket.last("none").args).toEqual([null]);
+    client.close();
+  });
+
   it("carries no id where no welcome came: other servers' handlers aren't surprised", async () => {
     const client = net.client();
     net.socket.accept();

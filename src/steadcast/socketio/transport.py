@@ -9,6 +9,7 @@ application's handlers and its plain clients go on as before.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -309,6 +310,9 @@ class Transport:
         self._in_flight[sid] = self._in_flight.get(sid, 0) + 1
         try:
             if emission is not None and event not in self._handlers:
+                handler, _ = self._app_handler(event, namespace, (client.id,))
+                if args == [None] and _takes_only(handler, client.id):
+                    args = []
                 return await self._once(client, event, namespace, args, emission)
             return await self._run(client, event, namespace, args)
         finally:
@@ -442,6 +446,26 @@ def _unwrap(data: Any) -> tuple[str, list[Any], str | None]:
         case [payload, {"emission": str(emission), **rest}] if not rest and 0 < len(emission) <= 128:  # noqa: PLR2004
             return event, [payload], emission
     return event, args, None
+
+
+def _takes_only(handler: object, *args: object) -> bool:
+    """Tell whether a handler takes these arguments and none behind them, such as the null of no data."""
+    if not callable(handler):
+        return False
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        # One that tells nothing of itself is called as ever.
+        return False
+    return _binds(signature, *args) and not _binds(signature, *args, None)
+
+
+def _binds(signature: inspect.Signature, *args: object) -> bool:
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
+    return True
 
 
 def _encoded_receipts(receipts: list[Receipt]) -> msgspec.Raw:
