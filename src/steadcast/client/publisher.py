@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from steadcast.client.address import DEFAULT_URL
+from steadcast.client.aside import Aside, log
 from steadcast.client.buffer import Buffer
 from steadcast.client.delivery import Delivery, deliver
 from steadcast.client.drain import (
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from steadcast.client.token import TokenFunction
-
-_log = logging.getLogger("steadcast.publisher")
-_log.addHandler(logging.NullHandler())
 
 EXIT_SECONDS: Final = 2.0
 """How long a program's end may wait for a publisher that nobody closed."""
@@ -73,18 +71,19 @@ class Publisher:
     What is in memory is lost with a killed process: `flush` tells what is acked or on disk. A program that
     just ends waits for at most EXIT_SECONDS and leaves the rest in the spool.
 
-    `publish` puts the event into a buffer (at most `buffer_limit` events and `buffer_bytes`) and returns; a
-    background thread sends what has gathered, up to 1,000 events or 1 MiB a request, per stream in order.
-    One request is under way at a time (docs/adr/0021): a second one could come into the log before it.
-    When the server fails for now, everything goes to the spool, and is sent oldest first when it is back.
-    While the buffer is full, `publish` writes to the spool itself (one fsync); where there is no spool or
-    the disk refuses, the oldest normal event in the buffer is dropped. A full spool drops its oldest normal
-    entry. Each drop is counted by its reason: published = acked + spooled + pending + dropped.
+    `publish` puts the event into a buffer (at most `buffer_limit` events and `buffer_bytes`) and returns; it
+    may be called by signal handlers, finalizers and logging handlers. A background thread sends what has
+    gathered, up to 1,000 events or 1 MiB a request, per stream in order. One request is under way at a time
+    (docs/adr/0021): a second one could come into the log before it. When the server fails for now, everything
+    goes to the spool, and is sent oldest first when it is back. While the buffer is full, `publish` writes to
+    the spool itself (one fsync); where there is no spool or the disk refuses, the oldest normal event in the
+    buffer is dropped. A full spool drops its oldest normal entry. Each drop is counted by its reason:
+    published = acked + spooled + pending + dropped.
 
-    `token` defaults to `STEADCAST_TOKEN`; a function is asked for one at first, in the background thread,
-    and again when its token was refused, and what was refused is sent again. `source` defaults to
-    `//host/program`. `spool` is a folder, a `Spool`, True for the default folder of this server, or False for
-    none; a `Spool` object serves one publisher.
+    `token` defaults to `STEADCAST_TOKEN`; a function is asked for one at first, in the background thread, and
+    again when its token was refused; what was refused is sent again. `source` defaults to `//host/program`.
+    `spool` is a folder, a `Spool` (which serves one publisher), True for this server's default folder, or
+    False for none.
     Raises `InvalidRequest` for a wrong `url`.
     """
 
@@ -158,6 +157,7 @@ class Publisher:
             else:
                 self._hold(item)
                 self._state.notify_all()
+        self._aside.tell()
         return item.id
 
     def flush(self, timeout: float = 5.0) -> FlushResult:
@@ -186,7 +186,9 @@ class Publisher:
             self._spool_or_drop(
                 [item for _ in range(len(self._buffer)) for item in self._buffer.take_oldest()]
             )
-            return self._result()
+            result = self._result()
+        self._aside.tell()
+        return result
 
     def statistics(self) -> dict[str, Any]:
         """Give the counts: published = acked + spooled + pending + dropped, by reason."""
@@ -198,9 +200,8 @@ class Publisher:
                 "spooled": result.spooled,
                 "pending": result.pending,
                 "dropped": dict(self._dropped),
-                "requests": self._counts["requests"],
-                "failures": self._counts["failures"],
-                "spool_errors": self._counts["spool_errors"],
+                **{each: self._counts[each] for each in ("requests", "failures", "spool_errors")},
+                "unsaid": self._aside.unsaid,
                 "away": self._retry_at is not None,
             }
 
@@ -214,6 +215,7 @@ class Publisher:
 
     def _start_empty(self) -> None:
         self._state = threading.Condition()
+        self._aside = Aside()
         self._buffer = Buffer(*self._limits)
         self._own: set[str] = set()
         self._counts: Counter[str] = Counter()
@@ -296,7 +298,7 @@ class Publisher:
             done = self._spool.put_many([(item.stamp, item.request) for item in items])
         except OSError as error:
             done = 0
-            _log.warning("the spool refuses: %s", error)
+            self._aside.say("the spool refuses: %s", error)
         with self._state:
             if done < len(items):
                 self._counts["spool_errors"] += 1
@@ -315,7 +317,7 @@ class Publisher:
             try:
                 thread.start()
             except RuntimeError as error:
-                _log.warning("publishing to the spool alone: %s", error)
+                self._aside.say("publishing to the spool alone: %s", error)
                 return False
             self._thread = thread
             self._forget_end = at_end(self._at_exit)
@@ -325,9 +327,10 @@ class Publisher:
         while (work := self._next_work()) is not None:
             try:
                 work()
-            except Exception:  # noqa: BLE001 - a defect must not end the thread: logged, counted, and on it goes
-                _log.exception("publishing failed in an unforeseen way")
+            except Exception as error:  # noqa: BLE001 - a defect must not end the thread: told, counted, and on
+                self._aside.say("publishing failed in an unforeseen way", error=error)
                 self._batch_done(Delivery(), Outcome(TEMPORARY, code="defect"))
+            self._aside.tell()
         self._connection.close()
 
     def _next_work(self) -> Callable[[], None] | None:
@@ -401,7 +404,7 @@ class Publisher:
         return self._connection.post(items[0].path, headers, body, timeout=left)
 
     def _keep_refused(self, item: Outgoing, outcome: Outcome) -> None:
-        _log.warning("event %s of stream %s was refused: %s", item.id, item.stream, outcome.reason)
+        self._aside.say("event %s of stream %s was refused: %s", item.id, item.stream, outcome.reason)
         if self._spool is None:
             return
         try:
@@ -431,7 +434,7 @@ class Publisher:
             self._state.notify_all()
 
     def _cannot_read(self, error: OSError) -> None:
-        _log.warning("the spool can't be read: %s", error)
+        self._aside.say("the spool can't be read: %s", error)
         with self._state:
             self._counts["spool_errors"] += 1
             self._backlog = False  # what can't be read must not hold up what can be sent
@@ -439,14 +442,14 @@ class Publisher:
     def _heard(self, stopped: Outcome | None) -> None:
         if stopped is None:
             if self._failed_in_a_row:
-                _log.info("the server is back")
+                self._aside.say("the server is back", level=logging.INFO)
             self._failed_in_a_row = 0
             self._retry_at = None
             return
         if self._drain is not None:
             self._drain.forget()  # what failed goes to the spool, before what is listed
         if not self._failed_in_a_row:
-            _log.warning("the server is away: %s", stopped.reason)
+            self._aside.say("the server is away: %s", stopped.reason)
         self._failed_in_a_row += 1
         self._failed_attempt = self._attempts
         self._counts["failures"] += 1
@@ -481,7 +484,7 @@ def _spool_of(given: Spool | str | os.PathLike[str] | bool, folder: str) -> Spoo
         return Spool(f"{spool_root()}/{folder}") if given else None
     except OSError as error:
         # No place for a spool must not keep a program from running: it drops, and counts, on overflow.
-        _log.warning("publishing without a spool: %s", error)
+        log.warning("publishing without a spool: %s", error)
         return None
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from _thread import allocate_lock  # what threading.Lock is, without the import's cost for a hook
+from _thread import RLock, allocate_lock  # what threading has, without the import's cost for a hook
 from bisect import bisect_left, insort
 from errno import EINVAL
 from stat import S_ISREG
@@ -98,7 +98,8 @@ class Spool:
         self.uncounted = 0
         self._now = now
         self.watch = watch
-        self._lock = allocate_lock()
+        # Reentrant: a signal handler or a finalizer may put an entry in the middle of another put.
+        self._lock = RLock()
         self._leaving = allocate_lock()
         self._listing: list[str] = []
         self._bytes = 0
@@ -217,7 +218,7 @@ class Spool:
 
     def after_fork(self) -> None:
         """Forget, in a child process, a lock that another thread of the parent may have held."""
-        self._lock = allocate_lock()
+        self._lock = RLock()
         self._leaving = allocate_lock()
         self._listed_at = -_LISTING_HOLDS
 
