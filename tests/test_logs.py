@@ -11,6 +11,7 @@ import structlog
 from steadcast.config import Settings
 from steadcast.core.scopes import Scope, TokenRule
 from steadcast.logs import hiding, secrets_of
+from steadcast.outlet import Outlet
 from steadcast.serve import configure_logs
 
 TOKEN = "made-up-token"  # noqa: S105 - made up for these tests
@@ -51,12 +52,13 @@ def test_they_are_taken_out_of_every_value_and_the_rest_stays() -> None:
 
 
 def test_own_lines_tracebacks_and_those_of_libraries_go_through_it(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     before = structlog.get_config()
+    out = Outlet(sys.stderr.fileno())
     try:
-        configure_logs(settings)
+        configure_logs(settings, out=out)
         structlog.get_logger("t").info("hello", url=f"http://x/?token={TOKEN}")
         try:
             int(f"no number: {TOKEN}")
@@ -65,8 +67,8 @@ def test_own_lines_tracebacks_and_those_of_libraries_go_through_it(
             logging.getLogger("library").exception("failed with %s", TOKEN)
     finally:
         structlog.configure(**before)
-    sys.stderr.flush()
-    told = capsys.readouterr().err
+    out.settle(60)
+    told = capfd.readouterr().err
     assert told.count("[masked]") >= 4
     assert "hello" in told
     assert TOKEN not in told

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import os
 import re
 import signal
 import ssl
@@ -27,6 +28,7 @@ from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest, SteadcastError
 from steadcast.http.patience import patient
 from steadcast.logs import hiding, secrets_of
+from steadcast.outlet import Outlet
 from steadcast.socketio.server import MAX_MESSAGE
 from steadcast.socketio.websocket import DirectWebSocket
 
@@ -50,6 +52,8 @@ RECONNECT_IN: Final = (0.5, 3.0)
 REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names to recognise, nothing is bound
 """Where a server that is bound to all addresses reaches itself: a wildcard is nobody's name."""
 _CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+STANDARD_ERROR: Final = 2
+"""The descriptor that is standard error's, and the last of the three that every process is given."""
 SETTINGS_KEPT: Final = 16
 """So many settings that were in force before are remembered, to keep their secrets out of the logs."""
 
@@ -71,8 +75,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def configure_logs(settings: Settings, *before: Settings) -> None:
-    """Send logs to standard error, those of libraries too: readable on a terminal, JSON by setting.
+def configure_logs(settings: Settings, *before: Settings, out: Outlet) -> None:
+    """Send logs to `out`, those of libraries too: readable on a terminal, JSON by setting.
 
     No line shows a secret of these settings, nor of those that were in force `before`.
     """
@@ -80,7 +84,7 @@ def configure_logs(settings: Settings, *before: Settings) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=out.isatty())
     )
     common: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -92,16 +96,16 @@ def configure_logs(settings: Settings, *before: Settings) -> None:
     structlog.configure(
         processors=[*common, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(out),  # type: ignore[arg-type]  # it uses no more of a file
     )
-    stderr = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(out)
     own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    stderr.setFormatter(
+    handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *common], processors=[own, renderer]
         )
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[stderr], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def _own_certificate(path: Path) -> bytes | None:
@@ -125,12 +129,18 @@ class Server(uvicorn.Server):
     """uvicorn, that tells its clients to come back before it closes their connections."""
 
     def __init__(
-        self, config: uvicorn.Config, cast: Steadcast, settings: Settings, again: Again | None = None
+        self,
+        config: uvicorn.Config,
+        cast: Steadcast,
+        settings: Settings,
+        out: Outlet,
+        again: Again | None = None,
     ) -> None:
-        """Serve `cast`; `again` reads the settings anew."""
+        """Serve `cast`, whose log goes to `out`; `again` reads the settings anew."""
         super().__init__(config)
         self._cast = cast
         self._settings = settings
+        self._out = out
         self._again = again
         self._reloaded: tuple[Settings, ...] = ()
         self._stop = threading.Event()
@@ -173,7 +183,7 @@ class Server(uvicorn.Server):
             log.warning("the tokens can't be read anew; the old ones hold", error=str(error))
             return
         # A token that was taken back is still nobody's business.
-        configure_logs(self._settings, settings, *self._reloaded)
+        configure_logs(self._settings, settings, *self._reloaded, out=self._out)
         self._reloaded = (settings, *self._reloaded)[:SETTINGS_KEPT]
         log.info("the tokens were read anew", revoked=revoked)
 
@@ -195,8 +205,33 @@ def serve(settings: Settings, again: Again | None = None) -> int:
     With `again`, which reads the settings anew, SIGHUP has the tokens read anew.
     """
     check_binding(settings)
-    configure_logs(settings)
+    _fill_standard_streams()
+    out = Outlet(None if sys.stderr is None else sys.stderr.fileno())
+    configure_logs(settings, out=out)
+    try:
+        server = _server(settings, out, again)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn raises the signal once more when it is done, for whoever stood here before.
+            signal.signal(number, lambda *_: None)
+        server.run()
+    finally:
+        out.settle()
+    return 0 if server.started else 3
+
+
+def _fill_standard_streams() -> None:
+    """Take the numbers of streams that were closed (`2>&-`): a connection with one would end the process.
+
+    libuv takes it for a mistake, and aborts, where a descriptor below 3 is closed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+
+
+def _server(settings: Settings, out: Outlet, again: Again | None) -> Server:
     cast = Steadcast(settings=settings)
+    out.lost_in(cast.context.counts)
     gc.freeze()  # what is there now stays: no need to look at it again
     gc.set_threshold(*COLLECT)
     config = uvicorn.Config(
@@ -217,9 +252,4 @@ def serve(settings: Settings, again: Again | None = None) -> int:
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=max(1, int(settings.drain_limit / 2)),
     )
-    server = Server(config, cast, settings, again)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal once more when it is done, for whoever stood here before.
-        signal.signal(number, lambda *_: None)
-    server.run()
-    return 0 if server.started else 3
+    return Server(config, cast, settings, out, again)
