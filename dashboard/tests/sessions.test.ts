@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { SeenEvent } from "../src/lib/contract.js";
 import { Sessions } from "../src/lib/sessions.js";
 import { asking, endOf, ordered, secondsOf, stateOf, treeOf } from "../src/lib/sessions_state.js";
+import { askWords } from "../src/lib/sessions_words.js";
 import { one } from "./events.js";
 
 const START = Date.UTC(2026, 0, 1);
@@ -445,6 +446,30 @@ describe("the list of sessions", () => {
     expect(ids(asking(several.list(), at(20)))).toEqual(["asks"]);
     expect(asking(several.list(), at(21))).toEqual([]);
     expect(asking(several.list(), Number.POSITIVE_INFINITY)).toEqual([]);
+  });
+
+  it("knows who asks again, though what was asked before that may have been answered", () => {
+    const twice = reduced(
+      ...begun("twice", 0),
+      of("twice", 10, "PermissionRequest", { tool_name: "Bash", agent_id: "a1" }),
+      of("twice", 30, "PermissionRequest", { tool_name: "Edit", agent_id: "a2" }),
+      ...begun("once", 1),
+      of("once", 20, "PermissionRequest", { tool_name: "Read" }),
+    );
+    expect(ids(asking(twice.list(), at(25)))).toEqual(["twice"]);
+    expect(ids(asking(twice.list(), at(15)))).toEqual(["twice", "once"]);
+    expect(ids(asking(twice.list(), at(31)))).toEqual([]);
+  });
+
+  it("says what the first of several asks for, and how many more there are", () => {
+    const asks = (count: number) =>
+      only(
+        ...Array.from({ length: count }, (_, index) =>
+          hook(index, "PermissionRequest", { tool_name: `T${index}`, agent_id: `a${index}` }),
+        ),
+      );
+    expect(askWords(asks(1))).toBe("work s1: T0");
+    expect(askWords(asks(3))).toBe("work s1: T0, and 2 more");
   });
 });
 

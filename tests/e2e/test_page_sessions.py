@@ -92,9 +92,12 @@ async def test_each_agent_that_asks_is_listed_until_it_is_answered(server: Serve
     async with viewed(server, "?view=sessions&id=s1") as page:
         asks = page.get_by_test_id("session-asks").locator("p")
         await expect(asks).to_have_count(2)
+        line = page.get_by_test_id("session-ask")
+        await expect(line).to_have_text("Bash: push one, and 1 more")
         await asyncio.to_thread(server.publish, "claude", hook(20, "PostToolUse", "one"))
         await expect(asks).to_have_count(1)
         await expect(asks).to_contain_text("push two")
+        await expect(line).to_have_text("Bash: push two")
         await expect(page.get_by_test_id("session-sum")).to_contain_text("1 waiting for you")
 
 

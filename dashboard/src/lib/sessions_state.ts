@@ -38,9 +38,13 @@ function placeOf(session: Session, now: number): readonly [rank: number, at: num
   return state === "working" ? [1, session.start] : [2, session.last];
 }
 
-/** Those that wait for a person since `from` or later, the latest first; in milliseconds of Unix time. */
+/**
+ * Those that wait for a person since `from` or later, the latest first; in milliseconds of Unix time. What was
+ * asked before `from` may have been answered, and hides nothing that was asked since.
+ */
 export function asking(sessions: readonly Session[], from: number): Session[] {
-  const since = ({ asks: [first] }: Session) => first?.since ?? Number.NEGATIVE_INFINITY;
+  const since = ({ asks }: Session) =>
+    asks.find((ask) => ask.since >= from)?.since ?? Number.NEGATIVE_INFINITY;
   const waiting = sessions.filter((each) => each.phase !== "ended" && since(each) >= from);
   return waiting.sort((a, b) => since(b) - since(a));
 }

@@ -1,6 +1,6 @@
 /** Sessions in words and tones. Pure. */
 
-import { moment } from "./format.js";
+import { count, moment } from "./format.js";
 import type { Call, Session } from "./sessions.js";
 import type { SessionState } from "./sessions_state.js";
 
@@ -39,9 +39,10 @@ export function folder(cwd: string | null): string {
   return parts.at(-1) ?? cwd;
 }
 
-/** Who asks for what, in a line. */
-export function askWords({ cwd, id, asks: [first] }: Session): string {
-  return `${nameOf(id, cwd) ?? id}: ${first?.what ?? ""}`;
+/** Who asks for what first, and how many more asks there are, in a line. */
+export function askWords({ cwd, id, asks: [first, ...others] }: Session): string {
+  const more = others.length > 0 ? `, and ${count(others.length)} more` : "";
+  return `${nameOf(id, cwd) ?? id}: ${first?.what ?? ""}${more}`;
 }
 
 /** What a person calls a session: the folder that it works in, and enough of its id. */
