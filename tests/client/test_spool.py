@@ -473,6 +473,24 @@ def test_threads_of_one_process_may_share_a_spool(tmp_path: Path) -> None:
     assert_nothing_uncounted(spool)
 
 
+def test_where_an_entry_can_be_written_it_can_be_counted_also_while_the_folders_are_made(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer that finds `tmp` before `counts` would count its entry nowhere."""
+    folder = Path(spool.folder)
+    make = os.makedirs
+    missing: list[str] = []
+
+    def made(path: str, **how: Any) -> None:
+        make(path, **how)
+        if (folder / "tmp").exists():
+            missing.extend(part for part in ("new", "dead", "counts") if not (folder / part).exists())
+
+    monkeypatch.setattr(os, "makedirs", made)
+    spool.put(request())
+    assert missing == []
+
+
 # Properties
 
 

@@ -386,7 +386,7 @@ class Spool:
 
     def _ensure(self) -> None:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        for part in ("tmp", "new", "dead", "counts"):
+        for part in ("counts", "dead", "new", "tmp"):  # the last one lets others write
             os.makedirs(self._path(part), mode=0o700, exist_ok=True)
         _sync_folder(self.folder)
         _sync_folder(os.path.dirname(self.folder))
