@@ -34,6 +34,16 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
+async def test_an_empty_stream_of_the_systems_own_asks_nobody_to_send_there(
+    server: Server, browser: Browser
+) -> None:
+    page = (await Watched.open(browser, f"{server.url}/?stream=steadcast.dead")).page
+    empty = page.get_by_test_id("empty")
+    await expect(empty).to_contain_text("the server alone writes here")
+    await expect(empty.locator("pre")).to_have_count(0)
+    assert await violations(page) == []
+
+
 async def test_the_page_shows_events_as_they_come_and_says_that_nothing_is_lost(
     server: Server, browser: Browser, tmp_path: Path
 ) -> None:

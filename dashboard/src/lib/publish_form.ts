@@ -2,6 +2,7 @@
 
 import type { Lane, NewEvent, Receipt } from "@steadcast/client";
 import { count, jsonTokens } from "./format.js";
+import { SYSTEM } from "./streams.js";
 
 export interface Draft {
   readonly stream: string;
@@ -38,8 +39,7 @@ export function wrongsOf(draft: Draft): Wrongs {
 
 function wrongStream(stream: string): string | null {
   if (!stream) return "Which stream is it for?";
-  if (stream.startsWith("steadcast."))
-    return "Names that begin with steadcast. are the system's own.";
+  if (stream.startsWith(SYSTEM)) return "Names that begin with steadcast. are the system's own.";
   if (STREAM.test(stream)) return null;
   return "1 to 128 of A-Z a-z 0-9 . _ : -, the first a letter or digit.";
 }

@@ -11,6 +11,9 @@ export interface Stream {
 /** The server tells of new streams in a stream, to whoever may read that one (docs/adr/0016). */
 export const ANNOUNCED = "steadcast.streams";
 
+/** What the names of streams begin with that the server alone writes. */
+export const SYSTEM = "steadcast.";
+
 /** Where coding agents' hooks go. */
 export const HOOKS = "claude";
 
