@@ -31,8 +31,10 @@ async def slow(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def serving(counts: Counter[str], *, app: Any = slow, limit: float = LIMIT) -> AsyncIterator[int]:
-    config = uvicorn.Config(app, port=0, http=patient(counts, limit), log_config=None, lifespan="off")
+async def serving(
+    counts: Counter[str], *, app: Any = slow, limit: float = LIMIT, body: float = 60
+) -> AsyncIterator[int]:
+    config = uvicorn.Config(app, port=0, http=patient(counts, limit, body), log_config=None, lifespan="off")
     async with served(config) as port:
         yield port
 
@@ -75,6 +77,18 @@ async def test_an_answer_may_take_longer_than_a_head_and_the_next_request_has_it
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
     assert counts["slow_heads"] == 1
+
+
+async def at_once(_scope: Any, _receive: Any, send: Any) -> None:
+    """Answer, whatever is still to come."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def late(scope: Any, receive: Any, send: Any) -> None:
+    """Read a body later than it may come, then answer with its size."""
+    await asyncio.sleep(3 * LIMIT)
+    await echo(scope, receive, send)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -123,6 +137,36 @@ async def test_what_has_no_end_is_cut_and_counted(begins: bytes, goes_on: bytes)
         await asyncio.gather(ended, return_exceptions=True)  # b"", or a reset where more was on its way
         writer.close()
     assert counts == {"endless_heads": 1}
+
+
+@pytest.mark.parametrize("answers", ["at_once", "echo"])
+async def test_a_body_that_never_ends_is_cut_and_counted_answered_or_not(answers: str) -> None:
+    counts: Counter[str] = Counter()
+    app = at_once if answers == "at_once" else echo
+    async with serving(counts, app=app, limit=60, body=LIMIT) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        ended = asyncio.create_task(reader.read())
+        async with asyncio.timeout(30):
+            while not ended.done():
+                writer.write(b"z")  # uvicorn gives up who stands still behind an answer, and not who drips
+                await asyncio.sleep(LIMIT / 10)
+        told = (await asyncio.gather(ended, return_exceptions=True))[0]
+        assert answers == "echo" or not isinstance(told, bytes) or told.startswith(b"HTTP/1.1 204")
+        writer.close()
+    assert counts == {"slow_bodies": 1}
+
+
+async def test_a_body_that_came_in_time_and_is_read_later_is_not_cut() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=late, limit=60, body=LIMIT) as port:
+        for size in (10, 1_000_000):  # the larger one is not even taken from the socket before it is read
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size)
+            writer.write(b"z" * size)
+            assert await asyncio.wait_for(reader.readuntil(b" %d" % size), 30)
+            writer.close()
+    assert counts == {}
 
 
 async def test_a_head_that_is_long_and_ends_is_taken_and_so_is_a_long_body_in_pieces() -> None:

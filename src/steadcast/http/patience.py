@@ -1,7 +1,8 @@
 """How long a client may take to say what it wants, and how much it may say that comes to nothing.
 
-uvicorn waits for ever for the head of a request, and its parser in C (httptools) knows no limit: neither for
-a head, nor for what may stand behind a chunked body, nor for requests that are sent ahead of their answers.
+uvicorn waits for ever for the head of a request and for the rest of its body, answered or not, and its parser
+in C (httptools) knows no limit: neither for a head, nor for what may stand behind a chunked body, nor for
+requests that are sent ahead of their answers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from a connection's start, or a request's first byte, to the end of its head."""
+BODY_TIMEOUT: Final = 60.0
+"""Seconds from the end of a head to the end of its body. Who reads one may be less patient, and say so."""
 HEAD_BYTES: Final = 16 * 1024
 """Bytes that may follow one another without completing a head or being a body's."""
 MOST_AHEAD: Final = 32
@@ -29,13 +32,16 @@ MOST_AHEAD: Final = 32
 class PatientProtocol(HttpToolsProtocol):
     """HTTP/1.1 with an end to its patience.
 
-    It cuts whoever drips a head (counted as `slow_heads`), sends what has no end (`endless_heads`), or too
-    many requests at once (`too_far_ahead`).
+    It cuts whoever drips a head (counted as `slow_heads`) or a body (`slow_bodies`), sends what has no end
+    (`endless_heads`), or too many requests at once (`too_far_ahead`).
     """
 
     counts: Counter[str]
     head_timeout = HEAD_TIMEOUT
+    body_timeout = BODY_TIMEOUT
     _waiting: asyncio.TimerHandle | None = None
+    _body_due: asyncio.TimerHandle | None = None
+    _held_up = False
     _begun = False
     _in_body = False
     _upgraded = False
@@ -53,6 +59,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and tell who answers: uvicorn tells the last request, which may still wait for its turn."""
         self._stop_waiting()
+        self._stop_waiting_for_body()
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -69,6 +76,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._wait()
         else:
             self._stop_waiting()
+        if self._in_body and not self._upgraded and not self.transport.is_closing():
+            self._wait_for_body()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to another protocol."""
@@ -122,6 +131,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note the end of a request."""
         self._in_body, self._wasted = False, 0
+        self._stop_waiting_for_body()
         self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # the application's to know
         super().on_message_complete()
 
@@ -151,7 +161,28 @@ class PatientProtocol(HttpToolsProtocol):
         self.counts["slow_heads"] += 1
         self.transport.close()
 
+    def _wait_for_body(self) -> None:
+        if self._body_due is None:
+            self._body_due = self.loop.call_later(self.body_timeout, self._cut_body)
 
-def patient(counts: Counter[str], head_timeout: float = HEAD_TIMEOUT) -> type[PatientProtocol]:
-    """Make a protocol class for uvicorn (`http=`) that counts into `counts`; `head_timeout` in seconds."""
-    return type("Patient", (PatientProtocol,), {"counts": counts, "head_timeout": head_timeout})
+    def _stop_waiting_for_body(self) -> None:
+        if self._body_due is not None:
+            self._body_due.cancel()
+            self._body_due = None
+
+    def _cut_body(self) -> None:
+        self._body_due = None
+        before, self._held_up = self._held_up, self.flow.read_paused
+        if before or self._held_up:
+            self._wait_for_body()  # the client couldn't go on for a part of the time: it has all of it anew
+            return
+        self.counts["slow_bodies"] += 1
+        self.transport.close()
+
+
+def patient(
+    counts: Counter[str], head_timeout: float = HEAD_TIMEOUT, body_timeout: float = BODY_TIMEOUT
+) -> type[PatientProtocol]:
+    """Make a protocol class for uvicorn (`http=`) that counts into `counts`; timeouts are in seconds."""
+    own = {"counts": counts, "head_timeout": head_timeout, "body_timeout": body_timeout}
+    return type("Patient", (PatientProtocol,), own)
