@@ -14,6 +14,7 @@ from steadcast.client.post import Connection
 from steadcast.client.spool import REFUSED, Spool
 from steadcast.client.spooled import Request
 from tests.fake_ingest import Answer, FakeIngest, Received, events_of, problem
+from tests.support.descriptors import no_descriptors_left
 from tests.support.server import wait_until
 
 if TYPE_CHECKING:
@@ -272,6 +273,18 @@ def test_running_survives_a_disk_that_refuses(
     server.wait(lambda: server.ids() == ["1"])
     stop.set()
     thread.join(5)
+
+
+def test_a_moment_without_file_descriptors_gives_up_nothing_and_keeps_the_order(
+    server: FakeIngest, spool: Spool, drain: Drain
+) -> None:
+    for number in range(3):
+        put_event(spool, ONE, str(number))
+    assert drain.head() is not None
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        drain.step()
+    assert steps(drain) == [SENT, EMPTY]
+    assert server.ids() == ["0", "1", "2"]
 
 
 def test_running_tells_of_each_trouble_once(server: FakeIngest, spool: Spool) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from steadcast.client.spool import EXPIRED, FULL, REFUSED, UNREADABLE, Spool
 from steadcast.client.spooled import Request, Unreadable, decode, encode, entry_name, spool_root, stamp
+from tests.support.descriptors import no_descriptors_left
 
 PATH = "/v1/streams/s/events"
 
@@ -560,6 +561,15 @@ def test_every_request_is_read_as_it_was_written(
     whole = Request(path, headers, body, critical=critical)
     read = decode(entry_name(stamp(), whole, len(content)), content)
     assert (read.path, read.headers, read.body, read.critical) == (path, headers, body, critical)
+
+
+def test_a_process_without_file_descriptors_gives_up_no_entry(spool: Spool) -> None:
+    spool.put(request(b"kept"))
+    [name] = spool.names()
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        spool.take(name)
+    assert bodies(spool) == [b"kept"]
+    assert_nothing_uncounted(spool)
 
 
 @given(st.binary(max_size=100))

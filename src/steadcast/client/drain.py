@@ -79,7 +79,11 @@ class Drain:
 
         With `before`, a stamp or name, only what is older than that.
         """
-        group = self._next_group(before) if self.head() is not None else []
+        try:
+            group = self._next_group(before) if self.head() is not None else []
+        except OSError:
+            self.forget()  # what was taken from the line before is in no group
+            raise
         if not group:
             return Step(EMPTY)
         deadline = time.monotonic() + timeout

@@ -19,7 +19,7 @@ import os
 import time
 from _thread import RLock, allocate_lock  # what threading has, without the import's cost for a hook
 from bisect import bisect_left, insort
-from errno import EINVAL
+from errno import EINVAL, EMFILE, ENFILE, ENOMEM
 from stat import S_ISREG
 
 from steadcast.client.spooled import (
@@ -46,6 +46,9 @@ EXPIRED = "expired"
 REFUSED = "refused"
 UNREADABLE = "unreadable"
 DROPS = (FULL, EXPIRED, REFUSED, UNREADABLE)
+
+_SHORT = (EMFILE, ENFILE, ENOMEM)
+"""What the process or the machine has too little of for now: that says nothing about an entry."""
 
 _DAY = 86_400.0
 _LISTING_HOLDS = 1.0
@@ -147,7 +150,10 @@ class Spool:
             return self._listing.copy()
 
     def take(self, name: str) -> Request | None:
-        """Read an entry that is to be sent; None where it is gone, or went to dead unreadable or too old."""
+        """Read an entry that is to be sent; None where it is gone, or went to dead unreadable or too old.
+
+        Raises OSError where nothing can be read for now.
+        """
         if self._now() - self.max_age > wall_time(name) >= _CLOCKS_ARE_SET:
             self._bury(name, EXPIRED, f"older than {self.max_age:g} s")
             return None
@@ -157,6 +163,8 @@ class Spool:
             self._forget(name)
             return None
         except (Unreadable, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _SHORT:
+                raise
             self._bury(name, UNREADABLE, str(error))
             return None
 
