@@ -137,6 +137,27 @@ async def test_one_that_was_closed_says_that_it_starts_no_more() -> None:
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("steadcast-")] == []
 
 
+async def test_from_a_threads_own_loop_and_from_none_it_is_refused_in_words(tmp_path: Path) -> None:
+    """It would wait for ever for what only its own loop can tell it."""
+
+    def with_a_loop_of_its_own(cast: Steadcast) -> None:
+        asyncio.run(asyncio.wait_for(cast.publish("orders", type="a"), 30))
+
+    async with Steadcast(engine=f"sqlite:///{tmp_path}/log.db") as cast:
+        with pytest.raises(InvalidRequest, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(with_a_loop_of_its_own, cast)
+        with pytest.raises(InvalidRequest, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(cast.broadcast, "orders", type="a")
+        assert (await cast.publish("orders", type="a")).position.offset == 1
+
+
+def test_in_a_second_loop_it_is_refused_in_words() -> None:
+    cast = Steadcast(engine="memory:")
+    asyncio.run(cast.start())
+    with pytest.raises(InvalidRequest, match="a new one for each"):
+        asyncio.run(cast.start())
+
+
 async def test_after_one_was_closed_another_takes_its_place_on_the_same_server() -> None:
     sio = socketio.AsyncServer(async_mode="asgi")
     config = uvicorn.Config(socketio.ASGIApp(sio), port=0, lifespan="off", log_config=None)

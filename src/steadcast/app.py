@@ -14,6 +14,7 @@ import structlog
 from steadcast import parts, wire
 from steadcast.announce import Announcements
 from steadcast.client.ids import mint_id
+from steadcast.client.loop import OneLoop
 from steadcast.client.outgoing import utc_now
 from steadcast.config import Settings
 from steadcast.core.breaker import State
@@ -132,6 +133,7 @@ class Steadcast:
         self._socket_app = Door(
             socketio.ASGIApp(self.sio, socketio_path=None), self.context, self.transport.admission.enter
         )
+        self._loop = OneLoop("a Steadcast")
         self._starting = asyncio.Lock()
         self._started = self._closed = False
 
@@ -141,8 +143,10 @@ class Steadcast:
         """Open the engine and begin to serve; a second call does nothing.
 
         Raises `EngineRefused` where the engine can't be opened, ever; one that is only away for now is
-        waited for, and `/readyz` says so. Raises `Draining` after `aclose`.
+        waited for, and `/readyz` says so. Raises `Draining` after `aclose`, and `InvalidRequest` in another
+        event loop than it was first used in.
         """
+        self._loop.check()
         if self._started:
             return
         async with self._starting:
@@ -243,6 +247,7 @@ class Steadcast:
 
         What can't be appended in the end is counted, and kept as a dead event. Needs a running `start`.
         """
+        self._loop.check()
         event = self._event(type, data, attributes)
         self.broadcaster.broadcast(wire.check_publishable(stream), event)
         return event.id

@@ -353,3 +353,18 @@ async def test_closing_leaves_nobody_waiting(server: FakeIngest, make: Callable[
     results = await asyncio.gather(*tasks, late, return_exceptions=True)
     assert [type(each) for each in results] == [Unavailable] * 4
     assert_nothing_uncounted(publisher)
+
+
+def test_in_a_second_loop_it_is_refused_in_words(server: FakeIngest) -> None:
+    publisher = AsyncPublisher(server.url)
+
+    async def within() -> None:
+        try:
+            await publish(publisher, 1)
+        finally:
+            await publisher.aclose()
+
+    asyncio.run(within())
+    with pytest.raises(InvalidRequest, match="a new one for each"):
+        asyncio.run(publish(publisher, 2))
+    assert_nothing_uncounted(publisher)

@@ -17,6 +17,7 @@ import msgspec
 from steadcast.client.address import DEFAULT_URL, parse_address
 from steadcast.client.delivery import deliveries
 from steadcast.client.drain import BATCH_TYPE, EVENT_TYPE, MAX_GROUP_BYTES, MAX_GROUP_EVENTS, batch_body
+from steadcast.client.loop import OneLoop
 from steadcast.client.outgoing import Outgoing, compose, default_source
 from steadcast.client.post import ACCEPTED, TEMPORARY, Outcome, classify
 from steadcast.client.problems import error_of
@@ -50,7 +51,7 @@ class _Line:
 
 
 class AsyncPublisher:
-    """Publishes from one event loop.
+    """Publishes from one event loop; `publish` raises `InvalidRequest` in another one.
 
     Events that are published while a request of their stream is on its way travel together in the next one
     (at most 1,000 events or 1 MiB), in the order of the `publish` calls. With an `in_flight` above 1, up to
@@ -104,6 +105,7 @@ class AsyncPublisher:
         self._pending_bytes = 0
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._loop = OneLoop("an AsyncPublisher")
 
     async def publish(
         self,
@@ -123,6 +125,7 @@ class AsyncPublisher:
         retries are used up: then the event may still have arrived, and publishing it again with the same
         `id` is safe. Cancelled before its request went out, the event isn't sent.
         """
+        self._loop.check()
         item = compose(
             stream,
             type=type,
