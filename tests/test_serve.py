@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 
 def serve(folder: Path, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [BIN / "steadcast", "serve", *flags],
         cwd=folder,
@@ -45,6 +45,29 @@ async def test_a_signal_drains_it_and_the_clients_are_told(tmp_path: Path) -> No
     assert code == 0
     assert [set(told) for told in peer.named("goaway")] == [{"reason", "reconnect_in"}]
     await peer.close()
+
+
+EARLY = """
+import os, signal, uvicorn
+
+from steadcast.config import Settings
+from steadcast.serve import serve
+
+loop = uvicorn.Config.get_loop_factory
+
+def told(config):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return loop(config)
+
+uvicorn.Config.get_loop_factory = told
+raise SystemExit(serve(Settings(port=0, engine="memory:")))
+"""
+
+
+def test_a_signal_before_its_loop_runs_ends_it_all_the_same(tmp_path: Path) -> None:
+    env = {**os.environ, "STEADCAST_SPOOL": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", EARLY], env=env, timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def main() -> None:
 
         sys.exit(hook())
     gc.set_threshold(COLLECT)
+    if sys.argv[1:2] == ["serve"] and any(each.startswith("--config") for each in sys.argv):
+        _hold_hangups_back()
     if sys.argv[1:] == ["serve"]:
         from steadcast.commands.running import run_plainly
 
@@ -38,3 +40,10 @@ def main() -> None:
     from steadcast.commands.tree import run
 
     run()
+
+
+def _hold_hangups_back() -> None:
+    """Have SIGHUP wait until the server can read its tokens anew: it would end a process that only begins."""
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

@@ -148,8 +148,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and drain the spool that hooks and publishers left for this address."""
         if self._again is not None:
-            # First: who asks while the log is opened would end the process.
+            # First: who asks while the log is opened would end the process. Who asked before is heard now.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
@@ -211,8 +212,8 @@ def serve(settings: Settings, again: Again | None = None) -> int:
     try:
         server = _server(settings, out, again)
         for number in (signal.SIGINT, signal.SIGTERM):
-            # uvicorn raises the signal once more when it is done, for whoever stood here before.
-            signal.signal(number, lambda *_: None)
+            # Before its loop runs, and once more when it is done: uvicorn raises it for whoever stood here.
+            signal.signal(number, server.handle_exit)
         server.run()
     finally:
         out.settle()

@@ -147,6 +147,31 @@ async def test_without_a_file_of_settings_a_closed_terminal_ends_the_server(tmp_
         signal.signal(signal.SIGHUP, before)
 
 
+def holds_back(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process takes a signal later (signal(7), proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    blocked = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    return bool(int(blocked, 16) & 1 << number - 1)
+
+
+async def test_a_server_that_is_told_to_reload_before_it_has_read_its_settings_takes_the_tokens_and_starts(
+    tmp_path: Path,
+) -> None:
+    server = Reloading(tmp_path, BEFORE)
+    server.start(wait=False)
+    assert server.process is not None
+    pid = server.process.pid
+    try:
+        begun = lambda: holds_back(pid, signal.SIGHUP) or "serving" in server.log()  # noqa: E731 - what is waited for
+        await until(begun, what="it has begun")
+        await server.reload(AFTER, "the tokens were read anew")
+        await until(lambda: "serving" in server.log(), what="it serves")
+        assert server.ask("/v1/clients", TAKEN) == 401
+        assert not holds_back(pid, signal.SIGHUP)
+    finally:
+        server.__exit__()
+
+
 async def test_a_server_that_is_told_to_reload_while_it_waits_for_its_log_takes_the_tokens_and_starts(
     tmp_path: Path,
 ) -> None:
