@@ -44,6 +44,58 @@ async def test_an_empty_stream_of_the_systems_own_asks_nobody_to_send_there(
     assert await violations(page) == []
 
 
+async def test_in_a_window_of_a_hands_height_the_page_scrolls_to_its_events(
+    server: Server, browser: Browser, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(server.publish, "s", *(event(n) for n in range(50)))
+    page = (await Watched.open(browser, f"{server.url}/?stream=s")).page
+    await page.wait_for_selector('[data-testid="row"]')
+    # 1280 by 1024 at 400 % (WCAG 2.2, criterion 1.4.10); a telephone on its side with its keyboard has less.
+    await page.set_viewport_size({"width": 320, "height": 256})
+    for view in ("feed", "sessions", "pulse", "delivery", "publish"):
+        await page.goto(f"{server.url}/?stream=s&view={view}")
+        await page.wait_for_selector("main > *")
+        await page.evaluate("document.querySelector('main').scrollIntoView({block: 'end'})")
+        box = await page.locator("main").bounding_box()
+        assert box is not None
+        assert box["height"] >= 200, view
+        assert box["y"] + box["height"] <= 260, view
+    await page.goto(f"{server.url}/?stream=s")
+    await page.wait_for_selector('[data-testid="row"]')
+    await page.evaluate("document.querySelector('main').scrollIntoView({block: 'end'})")
+    box = await page.get_by_test_id("feed").bounding_box()
+    assert box is not None
+    assert box["height"] >= 100, "room for events"
+    await page.screenshot(path=picture(tmp_path, "low.png"))
+
+
+async def test_where_colours_are_the_readers_own_the_page_still_says_where_one_is(
+    server: Server, browser: Browser, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(play_demo, server)
+    page = (await Watched.open(browser, f"{server.url}/?stream=claude", forced_colors="active")).page
+    row = page.locator('[data-testid="row"] button').last
+    await row.click()
+
+    async def lined(selector: str) -> bool:
+        style = "getComputedStyle(document.querySelector(selector)).outlineStyle"
+        said: bool = await page.evaluate(f"selector => {style} === 'solid'", selector)
+        return said
+
+    assert await lined('nav [aria-current="page"]')
+    assert not await lined('[data-testid="view-pulse"]')
+    assert await lined('[data-testid="row"] [aria-expanded="true"]')
+    colours = "[...document.querySelectorAll('{}')].map(e => getComputedStyle(e).backgroundColor)"
+    marks = colours.format("[data-testid=row] .mark")
+    assert len(set(await page.evaluate(marks))) > 1, "whose each event is"
+    await page.screenshot(path=picture(tmp_path, "forced.png"))
+    await page.get_by_test_id("view-pulse").click()
+    await page.get_by_role("button", name="60 min").click()
+    await until(
+        page, f"new Set({colours.format('td i')}).size > 2", "the chart's colours stand at their types"
+    )
+
+
 async def test_the_page_shows_events_as_they_come_and_says_that_nothing_is_lost(
     server: Server, browser: Browser, tmp_path: Path
 ) -> None:
