@@ -212,6 +212,17 @@ async def test_an_append_is_refused_for_now_while_the_node_lags_too_far_behind(n
     assert not (await engine.append("s", [event(2)]))[0].duplicate
 
 
+async def test_the_window_that_the_stream_has_tells_how_far_a_node_may_lag(nodes: Nodes) -> None:
+    """A node that was told of a longer one would take ids that JetStream has forgotten meanwhile."""
+    first = nodes.open(nodes.url + "&window=20")
+    await first.append("s", [event(1)])
+    later = nodes.open()
+    await later.describe()
+    later._log.caught_up = asyncio.get_running_loop().time() - 15
+    with pytest.raises(EngineUnavailable, match="lags more than 10 s"):
+        await later.append("s", [event(2)])
+
+
 async def test_an_id_that_is_under_way_is_asked_for_again_and_is_no_success() -> None:
     class InProcess(Link):
         def __init__(self) -> None:
@@ -450,7 +461,11 @@ async def test_a_record_of_nonsense_is_passed_over_and_keeps_no_node_from_the_lo
 
 @pytest.mark.parametrize(
     "config",
-    ['"max_age": 1000000000, "discard": "new", "allow_atomic": true', '"discard": "new"'],
+    [
+        '"max_age": 1000000000, "discard": "new", "allow_atomic": true',
+        '"max_msg_size": 1000, "discard": "new", "allow_atomic": true',
+        '"discard": "new"',
+    ],
 )
 async def test_a_stream_that_would_lose_events_or_break_batches_is_refused_in_words(
     nodes: Nodes, config: str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
+from steadcast.engines.jetstream_check import window_of
 from steadcast.engines.jetstream_link import (
     BATCHES_FULL,
     ID_IN_BATCH_KNOWN,
@@ -186,7 +187,7 @@ class Appender:
 
     def _check_lag(self) -> None:
         """Refuse while ids may have left JetStream's window before this node has read them."""
-        limit = self._log.options.window / 2
+        limit = window_of(self._log.config) / 2
         if asyncio.get_running_loop().time() - self._log.caught_up > limit:
             raise away(f"this node lags more than {limit:g} s behind the log")
 
