@@ -35,8 +35,8 @@ _NEEDED: Final = {
     "max_msg_size": -1,
     "discard": "new",
 }
-"""A limit of JetStream's own would take events without a trim mark, so nobody would be told; one on their size
-would refuse for ever what a publisher sends again and again."""
+"""A limit of JetStream's own would take events without a trim mark, so nobody would be told; one on their
+size would refuse for ever what a publisher sends again and again."""
 
 
 def stream_config(options: Options) -> dict[str, Any]:
