@@ -500,8 +500,9 @@ async def test_a_page_with_a_hole_is_told_not_served(path: Path, opened: Open) -
     await engine.append("s", events(range(10)))
     other = apsw.Connection(str(path))
     taken = other.execute("DELETE FROM events WHERE event ->> 'id' = '4' RETURNING key, at, event").fetchall()
-    with pytest.raises(EngineRefused) as caught:
-        await engine.read("s", NORMAL, 0)
+    assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2", "3"]
+    with pytest.raises(EngineRefused, match=r"behind offset 4 of s \(normal\) are missing") as caught:
+        await engine.read("s", NORMAL, 4)
     assert caught.value.code == "engine_invalid"
     other.execute("INSERT INTO events VALUES (?, ?, ?)", taken[0])
     other.close()
@@ -509,15 +510,21 @@ async def test_a_page_with_a_hole_is_told_not_served(path: Path, opened: Open) -
 
 
 @pytest.mark.parametrize("damaged", ["'{'", "CAST(x'22e922' AS TEXT)"])
-async def test_a_page_with_a_damaged_event_is_told_not_served(path: Path, opened: Open, damaged: str) -> None:
+async def test_a_damaged_event_is_told_not_served_and_what_stands_before_it_is(
+    path: Path, opened: Open, damaged: str
+) -> None:
     engine = opened()
     await engine.append("s", events(range(3)))
     other = apsw.Connection(str(path))
     [(key, whole)] = other.execute("SELECT key, event FROM events WHERE event ->> 'id' = '1'").fetchall()
     other.execute(f"UPDATE events SET event = {damaged} WHERE key = ?", (key,))  # noqa: S608 - from above
-    with pytest.raises(EngineRefused, match=r"behind offset 0 of s \(normal\)") as caught:
-        await engine.read("s", NORMAL, 0)
+    page = await engine.read("s", NORMAL, 0, kept=True)
+    assert (ids(page), page.upto) == (["0"], 1)
+    assert all(entry.kept for entry in page.events)
+    with pytest.raises(EngineRefused, match=r"behind offset 1 of s \(normal\)") as caught:
+        await engine.read("s", NORMAL, 1)
     assert caught.value.code == "engine_invalid"
+    assert ids(await engine.read("s", NORMAL, 2)) == ["2"]
     other.execute("UPDATE events SET event = ? WHERE key = ?", (whole, key))
     other.close()
     assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2"]

@@ -10,6 +10,7 @@ import msgspec
 from structlog.testing import capture_logs
 
 from steadcast.engines.memory import MemoryEngine
+from steadcast.errors import EngineRefused
 from steadcast.event import Batch, Event, Lane
 from steadcast.hub import Frame, Hub, Timing
 from steadcast.hub.replay import READERS
@@ -123,6 +124,25 @@ async def test_reads_that_fail_for_one_reason_are_a_line_in_ten_seconds_however_
         await until(lambda: hub.counts["reads_failed"] > failed)
     last = [line for line in logs if line["event"] == "reading the log failed"][-1]
     assert last["untold"] == failed - 1
+    await hub.aclose()
+
+
+async def test_a_read_that_the_log_refuses_is_told_in_its_words() -> None:
+    class Damaged(Broken):
+        def _meet(self, what: str) -> None:
+            if what in self.breaks:
+                raise EngineRefused("event 1 is damaged", code="engine_invalid")
+
+    engine = Damaged()
+    hub = Hub(engine, timing=QUICK)
+    await hub.start()
+    await hub.append("s", [event(1)])
+    engine.breaks = {"read s"}
+    with capture_logs() as logs:
+        await Listener(hub).join("s")
+        await until(lambda: hub.counts["reads_failed"])
+    [told] = [line for line in logs if line["event"] == "reading the log failed"]
+    assert (told["code"], told["detail"]) == ("engine_invalid", "event 1 is damaged")
     await hub.aclose()
 
 

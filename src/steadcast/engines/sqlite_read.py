@@ -45,6 +45,7 @@ _DESCRIBE: Final = (
     " json_group_array(json_array(stream, lane, head, trimmed, bytes)) FROM lanes"
 )
 _events = msgspec.json.Decoder(list[_Stored]).decode
+_one = msgspec.json.Decoder(_Stored).decode
 _ats = msgspec.json.Decoder(list[int]).decode
 _lanes = msgspec.json.Decoder(list[tuple[str, Lane, int, int, int]]).decode
 
@@ -121,8 +122,8 @@ def read_page(
         check_position(start, head, trimmed, epoch)
         base = number << OFFSET_BITS
         try:
-            found = _stretch(conn, base, start, min(limit, head - start)) if start < head else []
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            found = _found(conn, base, start, min(limit, head - start)) if start < head else []
+        except msgspec.DecodeError as error:
             raise invalid(path, f"an event behind offset {start} of {stream} ({lane}): {error}") from error
         times: Sequence[int | None] = _times(conn, base + start, len(found)) if kept else [None] * len(found)
     if start < head and not found:
@@ -131,28 +132,65 @@ def read_page(
     return Batch(stream, lane, epoch, start, start + len(entries), entries)
 
 
-def _stretch(conn: apsw.Connection, base: int, after: int, limit: int) -> list[Event]:
-    """Read the events behind `after` that fit a page, empty where one of them is missing.
+def _found(conn: apsw.Connection, base: int, after: int, limit: int) -> list[Event]:
+    """Read the events behind `after` that fit a page, up to the first that is missing or damaged.
 
-    Each row that SQLite hands over lets go of the interpreter, and a busy loop may then keep it for 5 ms:
-    so first the length of the page is asked for, and then the page as one text.
+    Raises DecodeError where that is the very first.
     """
     first = base + after + 1
-    last = conn.execute(
+    last = _last(conn, first, limit)
+    if last is None:
+        return []
+    try:
+        found = _stretch(conn, first, last)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _sound(conn, first, last)
+    return found if len(found) == last - first + 1 else _sound(conn, first, last)
+
+
+def _last(conn: apsw.Connection, first: int, limit: int) -> int | None:
+    """Give the key of the last event that fits a page that begins with a key."""
+    last: int | None = conn.execute(
         "SELECT max(key) FROM (SELECT key, sum(octet_length(event) + ?) OVER (ORDER BY key) AS size"
         " FROM events WHERE key >= ? AND key < ? ORDER BY key) WHERE size <= ? OR key = ?",
         (ENTRY_OVERHEAD, first, first + min(limit, PAGE_ROOM // ENTRY_OVERHEAD), PAGE_ROOM, first),
     ).get
-    if last is None:
-        return []
-    count, text = next(
+    return last
+
+
+def _stretch(conn: apsw.Connection, first: int, last: int) -> list[Event]:
+    """Read the events from one key to another; fewer where some are missing.
+
+    Each row that SQLite hands over lets go of the interpreter, and a busy loop may then keep it for 5 ms:
+    so first the length of the page is asked for, and then the page as one text.
+    """
+    [text] = next(
         conn.execute(
-            "SELECT count(*), '[' || group_concat(event, ',') || ']'"
+            "SELECT '[' || coalesce(group_concat(event, ','), '') || ']'"
             " FROM (SELECT event FROM events WHERE key BETWEEN ? AND ? ORDER BY key)",
             (first, last),
         )
     )
-    return [_event(stored) for stored in _events(text)] if count == last - first + 1 else []
+    return [_event(stored) for stored in _events(text)]
+
+
+def _sound(conn: apsw.Connection, first: int, last: int) -> list[Event]:
+    """Read the events from one key on, one by one, up to the first that is missing or damaged."""
+    found: list[Event] = []
+    # All rows: a statement that isn't at its end would keep its view of the log.
+    rows: list[tuple[int, bytes]] = conn.execute(
+        "SELECT key, CAST(event AS BLOB) FROM events WHERE key BETWEEN ? AND ? ORDER BY key", (first, last)
+    ).fetchall()  # type: ignore[assignment]  # any of SQLite's types, for all that is declared
+    for key, text in rows:
+        if key != first + len(found):
+            break
+        try:
+            found.append(_event(_one(text)))
+        except msgspec.DecodeError:
+            if not found:
+                raise
+            break
+    return found
 
 
 def _times(conn: apsw.Connection, after: int, count: int) -> Sequence[int | None]:

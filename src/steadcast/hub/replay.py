@@ -129,13 +129,13 @@ class Replay:
 
     def _failed(self, place: Place, flows: list[Flow], error: Exception) -> None:
         self._counts["reads_failed"] += 1
-        code, defect = (error.code, None) if isinstance(error, SteadcastError) else ("internal", error)
-        self._tell(place, code, defect)
+        self._tell(place, error)
         for flow in flows:
             self._again_later(flow)
 
-    def _tell(self, place: Place, code: str, defect: BaseException | None) -> None:
+    def _tell(self, place: Place, error: Exception) -> None:
         """Log a failed read: a line for each, twice a second for each place, would be a flood."""
+        code = error.code if isinstance(error, SteadcastError) else "internal"
         now = self._clock()
         at, untold = self._told.get(code, (float("-inf"), 0))
         if now - at < TELL_EVERY:
@@ -143,7 +143,8 @@ class Replay:
             return
         self._told[code] = (now, 0)
         told = {"stream": place.stream, "lane": str(place.lane), "code": code, "untold": untold}
-        log.warning("reading the log failed", **told, exc_info=defect)
+        why = {"detail": error.message} if isinstance(error, SteadcastError) else {"exc_info": error}
+        log.warning("reading the log failed", **told, **why)
 
     def _again_later(self, flow: Flow) -> None:
         flow.reading = True
