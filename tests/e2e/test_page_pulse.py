@@ -83,3 +83,29 @@ async def test_a_stream_without_events_says_so(server: Server) -> None:
     async with viewed(server, "?view=pulse&stream=quiet") as page:
         await expect(page.get_by_test_id("pulse-quiet")).to_contain_text("No event in the last 5 minutes")
         await check_accessible(page)
+
+
+async def test_critical_events_that_were_not_all_read_are_said_too(server: Server) -> None:
+    events = [event(n, type="alarm", priority="critical") for n in range(400)]
+    await asyncio.to_thread(server.publish, "alarms", *events)
+    async with viewed(server, "?view=pulse&stream=alarms") as page:
+        await expect(page.get_by_test_id("pulse")).to_have_attribute("data-total", "256")
+        await expect(page.get_by_test_id("pulse-since")).to_contain_text("the log has more")
+        await check_accessible(page)
+
+
+async def test_a_log_that_cannot_be_read_is_told_and_read_again(server: Server) -> None:
+    await asyncio.to_thread(server.publish, "orders", *past(300, seconds=20))
+    pages = "**/v1/streams/orders/events*"
+    async with viewed(server, "?view=delivery&stream=orders") as page:
+        # What a proxy may put in its place; an error's status would stand in the browser's console.
+        await page.route(pages, lambda route: route.fulfill(body="<html>Please log in.</html>"))
+        await page.get_by_test_id("view-pulse").click()
+        trouble = page.get_by_test_id("pulse-trouble")
+        await expect(trouble).to_contain_text("no page of the log")
+        await expect(page.get_by_test_id("pulse-quiet")).to_have_count(0)
+        await check_accessible(page)
+        await page.unroute(pages)
+        await trouble.get_by_role("button").click()
+        await expect(page.get_by_test_id("pulse")).to_have_attribute("data-total", "300")
+        await expect(trouble).to_have_count(0)

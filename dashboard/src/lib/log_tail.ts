@@ -17,6 +17,9 @@ export interface History {
   readonly trouble: string | null;
 }
 
+/** A proxy has answered in the server's place, say. */
+const NO_PAGE = "what was answered is no page of the log.";
+
 /** Read the last events of a lane, page by page; ends early where the server doesn't answer. */
 export async function readLast(
   server: ServerAccess,
@@ -36,7 +39,7 @@ export async function readLast(
     const answer = await server.ask(`${path}&${query}`, asked);
     if (!answer.ok) return { events, at, more: true, trouble: answer.detail };
     const page = pageOf(answer.body);
-    if (!page) break;
+    if (!page) return { events, at, more: true, trouble: NO_PAGE };
     const place = { stream, lane, epoch: page.epoch };
     const now = Date.now();
     for (const event of page.events) events.push(seen(event, place, now));

@@ -7,7 +7,7 @@ import { Pulse } from "./pulse.js";
 import { soon } from "./soon.js";
 
 /** So many events of each lane are read for the first picture. */
-const LAST: { readonly [lane in Lane]: number } = { normal: 2_048, critical: 256 };
+export const LAST: { readonly [lane in Lane]: number } = { normal: 2_048, critical: 256 };
 
 export class PulseStore {
   /** Grows whenever there is something new to draw. */
@@ -15,6 +15,8 @@ export class PulseStore {
   loading = $state(true);
   /** Before this the log has events that weren't read, in milliseconds of Unix time; null where it hasn't. */
   since: number | null = $state(null);
+  /** Why the log can't be read, in words: only what this page has is counted then. */
+  trouble: string | null = $state(null);
   pulse = new Pulse();
   private known: { [lane in Lane]: History["at"] } = { normal: null, critical: null };
   private waiting: SeenEvent[] | null = [];
@@ -49,7 +51,8 @@ export class PulseStore {
     const came = this.waiting ?? [];
     this.waiting = null;
     this.heard(came);
-    this.since = normal.more ? (normal.events[0]?.publishedAt ?? null) : null;
+    this.trouble = normal.trouble ?? critical.trouble;
+    this.since = wholeFrom([normal, critical]);
     this.loading = false;
     this.version += 1;
   }
@@ -74,4 +77,11 @@ export class PulseStore {
       this.pulse.add(type, time > now && time < now + 60_000 ? now : time, now);
     }
   }
+}
+
+/** From when on the events of all lanes are known; null where the log has none that weren't read. */
+function wholeFrom(lanes: readonly History[]): number | null {
+  const begins = lanes.flatMap(({ more, events }) => (more ? (events[0]?.publishedAt ?? []) : []));
+  const known = begins.filter((begin) => !Number.isNaN(begin));
+  return known.length > 0 ? Math.max(...known) : null;
 }
