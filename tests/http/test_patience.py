@@ -207,12 +207,20 @@ async def test_requests_that_are_sent_ahead_are_answered_in_their_order() -> Non
         writer.close()
 
 
-async def test_too_many_requests_ahead_are_cut_without_an_answer_that_is_none_of_theirs() -> None:
+@pytest.mark.parametrize("more", [b"", b"GET /more HT", b"GET /more HTTP/1.1\r\n\r\n" * 500])
+async def test_of_too_many_requests_ahead_the_first_are_answered_and_then_it_closes(more: bytes) -> None:
     counts: Counter[str] = Counter()
-    async with serving(counts, limit=60) as port:
+    async with serving(counts, app=echo, limit=60) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * (MOST_AHEAD + 2))
-        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.writelines(
+            b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number for number in range(3 * MOST_AHEAD)
+        )
+        await asyncio.sleep(0)
+        writer.write(more)
+        told = await asyncio.wait_for(reader.read(), 20)
+        answers = told.split(b"HTTP/1.1 200 OK")[1:]
+        assert len(answers) == MOST_AHEAD + 1
+        assert all(b"\r\n\r\n/%d host 0" % number in each for number, each in enumerate(answers))
         writer.close()
     assert counts == {"too_far_ahead": 1}
 

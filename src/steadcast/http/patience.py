@@ -33,7 +33,8 @@ class PatientProtocol(HttpToolsProtocol):
     """HTTP/1.1 with an end to its patience.
 
     It cuts whoever drips a head (counted as `slow_heads`) or a body (`slow_bodies`), sends what has no end
-    (`endless_heads`), or too many requests at once (`too_far_ahead`).
+    (`endless_heads`). Who sends too many requests at once has the first ones answered, and is closed behind
+    them (`too_far_ahead`): what has no answer may be sent again (RFC 9112, section 9.3.2).
     """
 
     counts: Counter[str]
@@ -46,6 +47,7 @@ class PatientProtocol(HttpToolsProtocol):
     _in_body = False
     _upgraded = False
     _wasted = 0
+    _too_far = False
     _answering: Any = None
     """The cycle whose request is being handled; `cycle` is that of the last one that came."""
 
@@ -67,6 +69,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in, and see whether it led anywhere."""
+        if self._too_far:
+            return  # read, since what is left unread at its end would reset the connection under its answers
         self._wasted += len(data)
         super().data_received(data)
         if self._wasted > HEAD_BYTES and not self.transport.is_closing():
@@ -87,6 +91,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, and close; in words where no answer is due that it could be taken for."""
+        if self._too_far:
+            return  # the last answer that is due closes
         if self._answer_is_due():
             self.transport.close()
         else:
@@ -108,6 +114,8 @@ class PatientProtocol(HttpToolsProtocol):
         """Note the end of a head; raises `InvalidRequest`, which the parser takes as an error of its own."""
         if len(self.pipeline) >= MOST_AHEAD:
             self.counts["too_far_ahead"] += 1
+            self._too_far, self._begun, self._wasted = True, False, 0
+            self.cycle.keep_alive = False
             raise InvalidRequest("too many requests wait for an answer")
         self._begun, self._in_body, self._wasted = False, True, 0
         before = self.cycle
