@@ -26,6 +26,7 @@ from steadcast.errors import EngineRefused, EngineUnavailable, IdConflict, Posit
 from steadcast.testing import ManualClock
 from tests.engine_backends import DAY, NORMAL, Clock, event, events, ids, nats_url, open_jetstream
 from tests.engine_nats import NatsServer
+from tests.engine_operator import Operator
 
 
 class Nodes:
@@ -589,6 +590,41 @@ async def test_a_node_that_is_not_let_in_for_a_while_refuses_for_now_and_heals(t
     finally:
         await nodes.aclose()
         guarded.kill()
+
+
+async def test_credentials_of_a_file_let_a_node_in_and_are_read_anew_when_they_end(tmp_path: Path) -> None:
+    operator, creds = Operator(), tmp_path / "node.creds"
+    guarded = NatsServer(tmp_path / "nats", extra=operator.config)
+    guarded.start()
+    nodes = Nodes(f"nats://{guarded.address}?stream=own&creds={creds}")
+    try:
+        engine = nodes.open()
+        operator.let_in(creds, expires=time.time() + 3)
+        epoch = (await healed(engine)).epoch
+        with pytest.raises(EngineRefused):  # noqa: PT012 - it is served until then
+            async with asyncio.timeout(30):
+                while True:
+                    await healed(engine)
+        operator.let_in(creds)
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(EngineUnavailable, EngineRefused):
+                    assert (await engine.append("s", [event(1)]))[0].position.epoch == epoch
+                    break
+                await asyncio.sleep(0.02)
+    finally:
+        await nodes.aclose()
+        guarded.kill()
+
+
+async def test_credentials_that_are_not_there_are_told(nodes: Nodes, tmp_path: Path) -> None:
+    with pytest.raises(EngineRefused, match=r"credentials can't be read"):
+        await healed(nodes.open(f"{nodes.url}&creds={tmp_path}/node.creds"))
+
+
+async def test_certificates_that_are_not_there_are_told(nodes: Nodes, tmp_path: Path) -> None:
+    with pytest.raises(EngineRefused, match="certificates for JetStream can't be used"):
+        await healed(nodes.open(f"{nodes.url}&ca={tmp_path}/ca.pem"))
 
 
 def test_who_connects_is_said_once_for_all_servers_and_never_shown() -> None:

@@ -12,6 +12,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from steadcast.engines.jetstream_creds import read_credentials
 from steadcast.errors import EngineRefused, EngineUnavailable, SteadcastError
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class Link:
     @classmethod
     async def connect(cls, options: Options, server: str, *, name: str) -> Link:
         """Connect to a server. Raises `EngineUnavailable`, or `EngineRefused` where we aren't let in."""
+        # Read anew each time, and before there is a client: one that didn't begin to connect can't be closed.
+        tls, who = _tls(options), _who(options)
         client = Client()
         link = cls(client)
         try:
@@ -105,8 +108,8 @@ class Link:
                     max_outstanding_pings=2,
                     closed_cb=link._on_closed,
                     error_cb=link._on_error,
-                    tls=_tls(options) if options.tls else None,
-                    user_credentials=options.creds,
+                    tls=tls,
+                    **who,
                 )
                 await client.subscribe(f"{link._inbox}.*", cb=link._on_answer)
         except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -272,11 +275,24 @@ class Link:
                 future.exception()
 
 
-def _tls(options: Options) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.ca)
-    if options.cert is not None:
-        context.load_cert_chain(options.cert, options.key)
+def _tls(options: Options) -> ssl.SSLContext | None:
+    if not options.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.cert is not None:
+            context.load_cert_chain(options.cert, options.key)
+    except OSError as error:
+        raise EngineRefused(f"the certificates for JetStream can't be used: {error}") from error
     return context
+
+
+def _who(options: Options) -> dict[str, Any]:
+    if options.creds is None:
+        return {}
+    found = read_credentials(options.creds)
+    # Without a user nats-py takes nothing for configured, and shows no one; it isn't sent.
+    return {"user": "creds", "user_jwt_cb": lambda: found.token, "signature_cb": found.sign}
 
 
 def _connect_error(error: Exception) -> SteadcastError:
