@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -43,6 +48,21 @@ def test_what_is_left_out_is_minted_or_absent() -> None:
 def test_the_servers_own_check_takes_what_is_composed() -> None:
     out = compose("s", type="t", source=default_source(), data="ü")
     assert check_event(json.loads(out.body), now="").id == out.id
+
+
+@pytest.mark.parametrize("name", [b"b\xc3\xbccher.py", b"b\xfccher.py"])
+def test_a_program_is_named_by_the_bytes_of_its_file_whatever_the_locale_makes_of_them(
+    tmp_path: Path, name: bytes
+) -> None:
+    """In the C locale, as under cron, a character beyond ASCII is no text; nor is Latin-1 in UTF-8."""
+    program = tmp_path / os.fsdecode(name)
+    program.write_text("from steadcast.client.outgoing import default_source\nprint(default_source())")
+    environ = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, program], env=environ, capture_output=True, check=False, timeout=60, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.strip().rpartition("/")[2] == quote(name.removesuffix(b".py"))
 
 
 def test_the_default_source_is_the_same_at_each_start() -> None:

@@ -88,4 +88,6 @@ def default_source() -> str:
     own, is known to be the same.
     """
     program = os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".py")  # noqa: PTH119 - a name
-    return f"//{quote(socket.gethostname() or 'localhost')}/{quote(program or 'python')}"[:1024]
+    # By its bytes: a name that the locale can't read is no text that could be quoted.
+    name = quote(os.fsencode(program or "python"))
+    return f"//{quote(socket.gethostname() or 'localhost')}/{name}"[:1024]
