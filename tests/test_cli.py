@@ -174,6 +174,9 @@ FULL = "steadcast: standard output can't be written: No space left on device\n"
     [
         ("publish quiet --type t >/dev/full", 1, FULL),
         ("tail quiet --from start --count 1 >/dev/full", 1, FULL),
+        ("doctor >/dev/full", 1, FULL),
+        ("hooks install --settings hooks.json >/dev/full", 1, FULL),
+        ("--help >/dev/full", 1, FULL),
         ("publish quiet --type t >&-", 0, ""),
         ("tail quiet --from start --count 1 >&-", 2, "steadcast: standard output is closed\n"),
     ],
@@ -185,12 +188,19 @@ def test_an_output_that_takes_nothing_is_told_in_words(
     done = subprocess.run(
         ["sh", "-c", f"{BIN}/steadcast {command}"],
         env=steadcast.environ,
+        cwd=steadcast.folder,
         capture_output=True,
         text=True,
         timeout=40,
         check=False,
     )
     assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_doctor_advises_on_a_terminal_whose_encoding_has_no_arrow(alone: Commands) -> None:
+    done = alone("doctor", PYTHONIOENCODING="latin-1")
+    assert (done.code, done.err) == (0, "")
+    assert "\\u2192" in done.out
 
 
 def test_publish_prints_an_id_that_the_terminals_encoding_has_not(steadcast: Commands) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
 
 from steadcast.errors import InvalidInput, NotAllowed, SteadcastError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class Exit(IntEnum):
@@ -79,6 +81,52 @@ def leave_with(error: SteadcastError) -> NoReturn:
 def token_advice() -> Sequence[str]:
     """Say where a token comes from."""
     return ("give the server's token with --token or STEADCAST_TOKEN",)
+
+
+class Output(io.TextIOWrapper):
+    """Standard output that knows its own failure, and spells what its encoding has no character for."""
+
+    failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write as ever; raises OSError, and keeps it."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Flush as ever; raises OSError, and keeps it."""
+        try:
+            super().flush()
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+@contextmanager
+def own_output() -> Iterator[None]:
+    """Print by an `Output` meanwhile; a failure of it that nobody has told ends the command in words."""
+    given = sys.stdout
+    if not isinstance(given, io.TextIOWrapper):
+        yield
+        return
+    output = Output(given.buffer, given.encoding, "backslashreplace", line_buffering=given.line_buffering)
+    sys.stdout = output
+    try:
+        yield
+    except OSError as error:
+        if output.failure is not error:
+            raise
+        mute()
+        leave(Exit.FAILED, f"standard output can't be written: {error.strerror}")
+    finally:
+        sys.stdout = given
+        try:
+            output.detach()
+        except OSError:
+            mute()  # its failure has been told
 
 
 def mute() -> None:

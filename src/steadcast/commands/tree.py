@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from steadcast.commands import dead, demo, doctor, hooks, migrate, publish, restore, serve, tail
-from steadcast.commands.exits import MEANINGS, leave_with
+from steadcast.commands.exits import MEANINGS, leave_with, own_output
 from steadcast.errors import SteadcastError
 from steadcast.version import __version__
 
@@ -65,6 +65,7 @@ app.command()(migrate.migrate)
 def run() -> None:
     """Run the command that was asked for; errors of the tree become one line and an exit code."""
     try:
-        app(prog_name="steadcast")
+        with own_output():
+            app(prog_name="steadcast")
     except SteadcastError as error:
         leave_with(error)
