@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,37 @@ def test_a_signal_before_its_loop_runs_ends_it_all_the_same(tmp_path: Path) -> N
     env = {**os.environ, "STEADCAST_SPOOL": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", EARLY], env=env, timeout=60, check=False)
     assert done.returncode == 0
+
+
+async def test_a_signal_ends_the_polls_of_those_who_poll(tmp_path: Path) -> None:
+    server = await asyncio.to_thread(Server(tmp_path).start)
+    peer = Peer()
+    await peer.connect(server.url, transports=["polling"])
+    await peer.call("subscribe", {"stream": "s"})
+    assert await asyncio.to_thread(server.kill, signal.SIGTERM) == 0
+    await peer.until(lambda: peer.named("disconnect"))
+    assert peer.named("goaway")
+    assert "Traceback" not in server.log()
+    assert "graceful shutdown exceeded" not in server.log()
+    await peer.close()
+
+
+def test_a_request_that_does_not_end_before_the_server_does_is_told_so(tmp_path: Path) -> None:
+    head = b"POST /v1/streams/s/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+    with (
+        Server(tmp_path, STEADCAST_DRAIN_LIMIT="2") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as half,
+    ):
+        half.sendall(head)
+        half.settimeout(60)
+        assert server.get("/healthz").status_code == 200  # behind that, the half request has come in
+        assert server.kill(signal.SIGTERM) == 0
+        told = b""
+        while part := half.recv(4096):
+            told += part
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b"draining" in told
+        assert "Traceback" not in server.log()
 
 
 def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:

@@ -185,10 +185,11 @@ class Steadcast:
             await self.tracer.aclose()
 
     async def drain(self, reconnect_in: tuple[float, float] = (0.5, 3.0)) -> None:
-        """Take no more connects, tell every client when to come back, end the feeds, answer what came in."""
+        """Take no more connects, tell every client when to come back, answer what came in, end feeds and polls."""
         await self.transport.drain(reconnect_in)
         self.context.feeds.end()
         await self.transport.settle()
+        await self.transport.end_polls()
 
     async def __aenter__(self) -> Self:
         """Start."""

@@ -5,6 +5,7 @@ Plain ASGI: a wrapper that buffers would hold an SSE response back.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs
 import structlog
 from starlette.requests import ClientDisconnect
 
-from steadcast.errors import RateLimited, SteadcastError
+from steadcast.errors import Draining, RateLimited, SteadcastError
 from steadcast.http.access import SAFE_METHODS, address_of, check_host, check_origin
 from steadcast.http.problems import internal, problem
 
@@ -28,6 +29,8 @@ log = structlog.get_logger("steadcast.http")
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Asked by watchdogs under any name or address, and telling nothing worth stealing."""
+CUT_RETRY: Final = 1.0
+"""Seconds after which a request may be sent again that was cut short by the server's end."""
 FEED_ROUTE: Final = "/v1/streams/{stream}/sse"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 """Methods that are counted by name; all others are one, so that nobody can make up metrics."""
@@ -80,6 +83,13 @@ class Edge:
             await self._serve(scope, receive, send_marked)
         except ClientDisconnect:
             self._context.counts["clients_gone"] += 1
+        except asyncio.CancelledError:
+            if status:
+                raise  # half a response is out, as below
+            # The server ends, and has waited for this one as long as it does.
+            self._context.counts["cut_short"] += 1
+            gone = Draining("the server is going away", retry_after=CUT_RETRY)
+            await problem(gone)(scope, receive, send_marked)
         except Exception as error:
             self._context.counts["internal_errors"] += 1
             log.exception("a request failed", path=ascii(scope["path"][:200]), error=type(error).__name__)

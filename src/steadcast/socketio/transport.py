@@ -147,6 +147,12 @@ class Transport:
         # The library's writer holds a packet for some steps between its queue and the socket.
         await asyncio.sleep(0.1)
 
+    async def end_polls(self) -> None:
+        """End the connections that poll: a poll would be waited for longer than a server takes to end."""
+        for socket in list(self._server.eio.sockets.values()):
+            if not socket.upgraded:
+                await socket.close(wait=False)
+
     def emissions_statistics(self) -> dict[str, int]:
         """Count the answers that are kept for repeated emissions, and those that had to go."""
         kept = self._emissions
