@@ -71,3 +71,22 @@ async def test_while_the_server_is_away_an_event_waits_and_is_sent_once(server: 
         await page.evaluate("void window.socketClient.connect()")
         await expect(outcome).to_contain_text("Durable")
     assert len(server.get("/v1/streams/orders/events").json()["events"]) == 1
+
+
+async def test_what_is_written_and_what_became_of_it_outlive_a_look_at_another_view(server: Server) -> None:
+    async with viewed(server, "?view=publish") as page:
+        await page.wait_for_selector('[data-testid="state-pill"][data-state="connected"]')
+        await page.get_by_test_id("publish-type").fill("order.paid")
+        await page.get_by_test_id("publish-data").fill('{"order": 17}')
+        await page.get_by_test_id("view-pulse").click()
+        await page.get_by_test_id("view-publish").click()
+        await expect(page.get_by_test_id("publish-type")).to_have_value("order.paid")
+        await expect(page.get_by_test_id("publish-data")).to_have_value('{"order": 17}')
+        await page.evaluate("void window.socketClient.disconnect()")
+        await page.get_by_test_id("publish-send").click()
+        await expect(page.get_by_test_id("publish-outcome")).to_contain_text("Waiting for the connection")
+        await page.get_by_test_id("view-pulse").click()
+        await page.evaluate("void window.socketClient.connect()")
+        await page.get_by_test_id("view-publish").click()
+        await expect(page.get_by_test_id("publish-outcome")).to_contain_text("Durable: orders")
+    assert len(server.get("/v1/streams/orders/events").json()["events"]) == 1
