@@ -185,7 +185,7 @@ class Steadcast:
             await self.tracer.aclose()
 
     async def drain(self, reconnect_in: tuple[float, float] = (0.5, 3.0)) -> None:
-        """Take no more connects, tell every client when to come back, answer what came in, end feeds and polls."""
+        """Take no more connects, tell clients when to come back, answer what came in, end feeds and polls."""
         await self.transport.drain(reconnect_in)
         self.context.feeds.end()
         await self.transport.settle()
