@@ -295,3 +295,23 @@ async def test_the_keyboard_stays_on_the_row_that_it_came_to(server: Server, bro
     await until(page, "document.activeElement.closest('[data-id]')?.dataset.id === 'e299'", "the focus")
     await page.keyboard.press("Shift+Tab")
     await until(page, "document.activeElement.dataset.testid === 'keys-button'", "the way back")
+
+
+async def test_who_goes_on_right_after_typing_comes_back_to_what_was_typed(
+    server: Server, browser: Browser
+) -> None:
+    page = (await demo(server, browser)).page
+    # Within a frame: the address is written a moment after the last key.
+    await page.evaluate(
+        """async () => {
+            const field = document.querySelector('[data-testid=filter]');
+            field.value = 'Stop';
+            field.dispatchEvent(new Event('input', { bubbles: true }));
+            await new Promise(requestAnimationFrame);
+            document.querySelector('[data-testid=view-publish]').click();
+        }"""
+    )
+    await page.wait_for_selector('[data-testid="publish"]')
+    assert "filter=Stop" in page.url
+    await page.go_back()
+    await expect(page.get_by_test_id("filter")).to_have_value("Stop")

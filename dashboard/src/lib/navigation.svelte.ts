@@ -31,16 +31,17 @@ export class PageNavigation implements Navigation {
   }
 
   go(change: Change, how: "push" | "replace" = "push"): void {
+    if (how === "push") this.settle();
     const before = writeQuery(this.query);
     this.query = changed(this.query, change);
     clearTimeout(this.typing);
-    if (how === "replace") this.typing = setTimeout(() => this.write(), TYPING);
+    if (how === "replace") this.typing = setTimeout(() => this.settle(), TYPING);
     else if (writeQuery(this.query) !== before) history.pushState(null, "", this.href({}));
   }
 
   /** Follow a link within the page; `search` is its address's. */
   visit(search: string): void {
-    clearTimeout(this.typing);
+    this.settle();
     if (search !== location.search) history.pushState(null, "", search || location.pathname);
     this.query = readQuery(search);
   }
@@ -48,10 +49,15 @@ export class PageNavigation implements Navigation {
   /** Read the address anew: somebody went back or forward. */
   back(): void {
     clearTimeout(this.typing);
+    this.typing = undefined;
     this.query = readQuery(location.search);
   }
 
-  private write(): void {
+  /** Write what was typed: who goes on before its time is up comes back to it. */
+  private settle(): void {
+    if (this.typing === undefined) return;
+    clearTimeout(this.typing);
+    this.typing = undefined;
     history.replaceState(null, "", this.href({}));
   }
 }
