@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nats
 import pytest
@@ -627,6 +628,30 @@ async def test_certificates_that_are_not_there_are_told(nodes: Nodes, tmp_path: 
         await healed(nodes.open(f"{nodes.url}&ca={tmp_path}/ca.pem"))
 
 
+ODD = "p@ss:w/o?r#d%41 ü"
+
+
+@pytest.mark.parametrize(
+    ("asked", "who"),
+    [
+        (f'user: "u@1", password: "{ODD}"', f"u%401:{quote(ODD, safe='')}"),
+        (f'token: "{ODD}"', quote(ODD, safe="")),
+    ],
+    ids=["password", "token"],
+)
+async def test_any_password_or_token_lets_a_node_in_as_a_url_writes_it(
+    tmp_path: Path, asked: str, who: str
+) -> None:
+    guarded = NatsServer(tmp_path / "nats", extra=f"authorization {{ {asked} }}")
+    guarded.start()
+    nodes = Nodes(f"nats://{who}@{guarded.address}?stream=own")
+    try:
+        assert (await healed(nodes.open())).epoch
+    finally:
+        await nodes.aclose()
+        guarded.kill()
+
+
 def test_who_connects_is_said_once_for_all_servers_and_never_shown() -> None:
     url = "nats://user:secret@one:4222,two:4222?stream=events&replicas=3"
     options = parse_url(url)
@@ -634,6 +659,7 @@ def test_who_connects_is_said_once_for_all_servers_and_never_shown() -> None:
     assert (options.stream, options.replicas) == ("events", 3)
     assert without_secrets(url) == "nats://one:4222,two:4222?stream=events&replicas=3"
     assert without_secrets("nats://token@one") == "nats://one"
+    assert without_secrets("nats://user:sec,ret@one,two") == "nats://one,two"
     assert without_secrets("sqlite:///a.db") == "sqlite:///a.db"
 
 

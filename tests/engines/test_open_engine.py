@@ -45,7 +45,9 @@ async def test_sqlite_with_four_slashes_is_absolute(tmp_path: Path) -> None:
     ["", "memory", "memory:x", "memory://", "sqlite", "sqlite:", "sqlite:log.db", "sqlite://log.db",
      "sqlite:///", "sqlite:////", "sqlite:///:memory:", "redis://localhost", "/var/log.db", "nats:",
      "nats://", "nats://host/path", "nats://host?stream=a.b", "nats://host?replicas=2",
-     "nats://host?window=1", "nats://host?unknown=1", "nats://host,,other"],
+     "nats://host?window=1", "nats://host?window=nan", "nats://host?unknown=1", "nats://host,,other",
+     "nats://host:port", "nats://host:99999", "nats://host:", "nats://::1", "nats://one,two:4222:4222",
+     "nats://ho st", "nats://user:password@one,user:password@two"],
 )  # fmt: skip
 def test_what_names_no_engine_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):

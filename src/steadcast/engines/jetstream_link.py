@@ -13,6 +13,7 @@ import structlog
 from nats.aio.client import Client
 
 from steadcast.engines.jetstream_creds import read_credentials
+from steadcast.engines.jetstream_url import login
 from steadcast.errors import EngineRefused, EngineUnavailable, SteadcastError
 
 if TYPE_CHECKING:
@@ -92,13 +93,13 @@ class Link:
     async def connect(cls, options: Options, server: str, *, name: str) -> Link:
         """Connect to a server. Raises `EngineUnavailable`, or `EngineRefused` where we aren't let in."""
         # Read anew each time, and before there is a client: one that didn't begin to connect can't be closed.
-        tls, who = _tls(options), _who(options)
+        tls, (address, who) = _tls(options), _who(options, server)
         client = Client()
         link = cls(client)
         try:
             async with asyncio.timeout(2 * CONNECT_LIMIT):
                 await client.connect(
-                    server,
+                    address,
                     name=name,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
@@ -287,12 +288,12 @@ def _tls(options: Options) -> ssl.SSLContext | None:
     return context
 
 
-def _who(options: Options) -> dict[str, Any]:
+def _who(options: Options, server: str) -> tuple[str, dict[str, Any]]:
     if options.creds is None:
-        return {}
+        return login(server)
     found = read_credentials(options.creds)
     # Without a user nats-py takes nothing for configured, and shows no one; it isn't sent.
-    return {"user": "creds", "user_jwt_cb": lambda: found.token, "signature_cb": found.sign}
+    return server, {"user": "creds", "user_jwt_cb": lambda: found.token, "signature_cb": found.sign}
 
 
 def _connect_error(error: Exception) -> SteadcastError:

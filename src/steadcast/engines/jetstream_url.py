@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from steadcast.errors import InvalidRequest
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:@\[\]]+)(?::(\d{1,5}))?")
+_LAST_PORT: Final = 65_535
 MIN_WINDOW: Final = 10.0
 """Seconds: a shorter window would leave no time to notice that the index lags."""
 
@@ -49,9 +52,11 @@ def parse_url(url: str) -> Options:
     """
     parts = urlsplit(url)
     who, _, hosts = parts.netloc.rpartition("@")
-    names = [host.rpartition("@")[2] for host in hosts.split(",")]
-    if parts.scheme not in {"nats", "tls"} or parts.path.strip("/") or not all(names):
+    names = hosts.split(",")
+    if parts.scheme not in {"nats", "tls"} or parts.path.strip("/") or not all(map(_is_host, names)):
         raise InvalidRequest("give nats://host:4222,host:4222?stream=NAME", field="engine")
+    if "," in who:
+        raise InvalidRequest("say who connects once, before the first host (a comma is %2C)", field="engine")
     pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     servers = tuple(f"{parts.scheme}://{who + '@' if who else ''}{name}" for name in names)
     try:
@@ -62,12 +67,28 @@ def parse_url(url: str) -> Options:
     return options
 
 
+def _is_host(name: str) -> bool:
+    found = _HOST.fullmatch(name)
+    return found is not None and int(found[1] or 0) <= _LAST_PORT
+
+
+def login(server: str) -> tuple[str, dict[str, str]]:
+    """Take who connects off a server's address: it is written as URLs have it, and sent as it is meant."""
+    scheme, _, authority = server.partition("://")
+    who, named, host = authority.rpartition("@")
+    if not named:
+        return server, {}
+    user, colon, password = who.partition(":")
+    told = {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
+    return f"{scheme}://{host}", told
+
+
 def _check(options: Options) -> None:
     if not _NAME.fullmatch(options.stream):
         raise InvalidRequest("stream= takes letters, digits, _ and -, at most 64", field="engine")
     if options.replicas not in {1, 3, 5}:
         raise InvalidRequest("replicas= is 1, 3 or 5", field="engine")
-    if options.window < MIN_WINDOW:
+    if not MIN_WINDOW <= options.window < math.inf:
         raise InvalidRequest(f"window= is at least {MIN_WINDOW:g} seconds", field="engine")
 
 
@@ -77,5 +98,4 @@ def without_secrets(url: str) -> str:
     if scheme not in {"nats", "tls"}:
         return url
     authority, query, options = rest.partition("?")
-    hosts = ",".join(host.rpartition("@")[2] for host in authority.split(","))
-    return f"{scheme}{mark}{hosts}{query}{options}"
+    return f"{scheme}{mark}{authority.rpartition('@')[2]}{query}{options}"
