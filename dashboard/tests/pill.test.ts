@@ -57,6 +57,15 @@ describe("the pill", () => {
     }
   });
 
+  it("says of which day it is that it went offline", () => {
+    const metrics = { disconnects: 1, disconnectedFor: 2 * 86_400 };
+    const pill = pillOf(
+      delivery({ ...AWAY, state: "offline" }, { state: "offline" }, metrics),
+      NOW,
+    );
+    expect(pill.label).toMatch(/^offline since \d\d-\d\d \d\d:\d\d:\d\d$/);
+  });
+
   it("connects at first, and is offline when the first connect failed", () => {
     const first = delivery({ ...AWAY, state: "connecting" }, null);
     expect(pillOf(first, NOW).kind).toBe("connecting");

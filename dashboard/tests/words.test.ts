@@ -9,6 +9,7 @@ import {
   moment,
   plural,
   range,
+  when,
 } from "../src/lib/format.js";
 import { ownerOf, summaryOf } from "../src/lib/row.js";
 import { demoOf, snippets } from "../src/lib/snippets.js";
@@ -48,6 +49,8 @@ describe("values in words", () => {
     expect(moment(noon, noon)).toBe("12:00:00.000");
     expect(moment(before, noon)).toBe("11-21 09:05:01");
     expect(moment("soon", noon)).toBe("soon");
+    expect(when(noon, noon)).toBe("12:00:00");
+    expect(when(before, noon)).toBe("11-21 09:05:01");
   });
 
   it("says the time of day, and leaves what is none as it is", () => {

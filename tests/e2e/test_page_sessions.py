@@ -121,6 +121,22 @@ async def test_who_asked_before_the_events_of_a_page_that_was_just_opened_is_tol
         await expect(page).to_have_title(re.compile("^1 waiting"))
 
 
+async def test_what_is_older_than_today_is_said_with_its_day(server: Server) -> None:
+    def hook(n: int, name: str, **more: Any) -> dict[str, Any]:
+        data = {"session_id": "s1", "hook_event_name": name} | more
+        return event(n, type=f"claude.{name}", time=f"2026-01-02T12:00:0{n}Z", data=data)
+
+    call = {"tool_name": "Bash", "tool_use_id": "t1"}
+    asked = hook(2, "PermissionRequest", **call)
+    prompted = hook(0, "UserPromptSubmit", prompt="Go")
+    await asyncio.to_thread(server.publish, "claude", prompted, hook(1, "PreToolUse", **call), asked)
+    async with viewed(server, "?view=sessions&id=s1") as page:
+        day = re.compile(r"01-0[123] \d\d:\d\d:0")
+        await expect(page.get_by_test_id("session-asks")).to_contain_text(day)
+        await expect(page.get_by_role("region", name="Prompts")).to_contain_text(day)
+        await expect(page.get_by_role("region", name="Tool uses")).to_contain_text(day)
+
+
 async def test_states_follow_what_comes(server: Server) -> None:
     async with viewed(server, "?view=sessions") as page:
         await expect(page.get_by_test_id("no-sessions")).to_contain_text("steadcast hooks install")

@@ -32,6 +32,11 @@ export function moment(time: string | number, now: number): string {
   return `${day} ${clock(time, false)}`;
 }
 
+/** `moment` in whole seconds: for whatever may be older than today, as in a page that stays open for days. */
+export function when(time: string | number, now: number): string {
+  return moment(time, now).replace(/\.\d+$/, "");
+}
+
 /** Seconds as "12 s", "3 min 5 s", "2 h 10 min". */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));

@@ -7,7 +7,7 @@ import type {
   Progress,
   SubscriptionSnapshot,
 } from "@steadcast/client";
-import { clock, count } from "./format.js";
+import { count, when } from "./format.js";
 import type { Look } from "./story.js";
 
 export type PillKind =
@@ -81,7 +81,7 @@ function away({ client, metrics }: Delivery, now: number): Pill {
   return {
     ...PLAIN,
     kind: "offline",
-    label: `offline since ${clock(since, false)}`,
+    label: `offline since ${when(since, now)}`,
     detail: OFFLINE,
     since,
   };

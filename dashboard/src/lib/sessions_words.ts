@@ -1,6 +1,6 @@
 /** Sessions in words and tones. Pure. */
 
-import { count, moment } from "./format.js";
+import { count, when } from "./format.js";
 import type { Call, Session } from "./sessions.js";
 import type { SessionState } from "./sessions_state.js";
 
@@ -26,7 +26,7 @@ export function stateWords(session: Session, state: SessionState, now: number): 
     case "failed":
       return "stopped by an error";
     case "stuck":
-      return `stuck since ${moment(session.heard, now).replace(/\.\d+$/, "")}`;
+      return `stuck since ${when(session.heard, now)}`;
     default:
       return state;
   }
