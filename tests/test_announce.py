@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from steadcast import announce as module
 from steadcast.announce import CREATED, STREAM, Announcements
@@ -183,6 +184,23 @@ async def test_what_the_log_refuses_for_good_holds_nothing_up(engine: FaultyEngi
     await until(lambda: announcements.counts["announced"] == 1)
     await announcements.aclose()
     assert announcements.counts["refused"] == 1
+
+
+async def test_a_log_that_is_away_is_told_once_and_again_when_it_fails_anew(engine: FaultyEngine) -> None:
+    async def fail_for_a_while() -> None:
+        enough = announcements.counts["failed"] + 4
+        engine.go_away()
+        announcements.saw(None)
+        await until(lambda: announcements.counts["failed"] >= enough)
+        engine.heal()
+        await until(lambda: not announcements._incomplete and not announcements._failing)
+
+    with capture_logs() as lines:
+        async with announcing(engine) as announcements:
+            await fail_for_a_while()
+            await fail_for_a_while()
+    told = [line["code"] for line in lines if "could not be announced" in line["event"]]
+    assert told == ["engine_unavailable"] * 2
 
 
 async def test_the_server_tells_of_a_stream_when_it_appears(engine: FaultyEngine) -> None:

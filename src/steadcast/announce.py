@@ -54,6 +54,7 @@ class Announcements:
         self._retry = retry
         self._waiting: dict[str, None] = {}
         self._incomplete = True
+        self._failing = ""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -95,9 +96,12 @@ class Announcements:
                 await self._announce_waiting()
                 if self._incomplete:
                     await self._catch_up()
+                self._failing = ""
             except SteadcastError as error:
                 self.counts["failed"] += 1
-                log.warning("new streams could not be announced for now", code=error.code)
+                if error.code != self._failing:  # else a line a second, for as long as the log is away
+                    log.warning("new streams could not be announced for now", code=error.code)
+                self._failing = error.code
                 await self._try_again()
             except Exception:
                 # A defect in one round must not end the work for ever.
