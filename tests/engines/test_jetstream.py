@@ -16,6 +16,7 @@ from urllib.parse import quote
 import nats
 import pytest
 
+from steadcast.engines import jetstream_link
 from steadcast.engines.base import Retention
 from steadcast.engines.clocks import MAX_DRIFT
 from steadcast.engines.jetstream import JetStreamEngine
@@ -626,6 +627,29 @@ async def test_credentials_that_are_not_there_are_told(nodes: Nodes, tmp_path: P
 async def test_certificates_that_are_not_there_are_told(nodes: Nodes, tmp_path: Path) -> None:
     with pytest.raises(EngineRefused, match="certificates for JetStream can't be used"):
         await healed(nodes.open(f"{nodes.url}&ca={tmp_path}/ca.pem"))
+
+
+async def test_what_a_node_has_no_right_to_is_named_instead_of_a_server_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS answers nothing to what isn't allowed, and says why beside it."""
+    monkeypatch.setattr(jetstream_link, "ANSWER_LIMIT", 2.0)
+    rights = "authorization {{ users: [{{ user: u, pass: p, permissions: {{ publish: {may} }} }}] }}"
+    guarded = NatsServer(tmp_path / "nats", extra=rights.format(may='">"'))
+    guarded.start()
+    nodes = Nodes(f"nats://u:p@{guarded.address}?stream=own")
+    try:
+        engine = nodes.open()
+        numbers = count()
+        await engine.append("s", [event(next(numbers))])
+        guarded.reload(rights.format(may='["$JS.API.>", "_INBOX.>"]'))
+        with pytest.raises(EngineUnavailable, match="permissions violation for publish"):  # noqa: PT012 - until it is told
+            async with asyncio.timeout(30):
+                while True:
+                    await engine.append("s", [event(next(numbers))])
+    finally:
+        await nodes.aclose()
+        guarded.kill()
 
 
 ODD = "p@ss:w/o?r#d%41 ü"

@@ -84,7 +84,7 @@ class Link:
         self._answers: dict[str, Callable[[Msg], None]] = {}
         self._waiting: set[asyncio.Future[Any]] = set()  # bounded by who waits
         self._last_error: Exception | None = None
-        self._heard = self._in_vain = float("-inf")
+        self._heard = self._in_vain = self._erred = float("-inf")
         self.ended = asyncio.Event()
         self.mute = asyncio.Event()
         self.on_end: Callable[[], None] | None = None
@@ -167,7 +167,7 @@ class Link:
                 message = await waiting
         except TimeoutError as error:
             self._unanswered(asked)
-            raise away(f"JetStream didn't answer within {ANSWER_LIMIT:g} s") from error
+            raise away(f"JetStream didn't answer within {ANSWER_LIMIT:g} s{self._beside()}") from error
         if (message.headers or {}).get("Status") == "503":
             self._unanswered(asked)
             raise away("no JetStream server answers for the log")
@@ -212,7 +212,7 @@ class Link:
             async with asyncio.timeout(ANSWER_LIMIT):
                 await done
         except TimeoutError as error:
-            raise away(f"JetStream gave no page within {ANSWER_LIMIT:g} s") from error
+            raise away(f"JetStream gave no page within {ANSWER_LIMIT:g} s{self._beside()}") from error
         finally:
             del self._answers[token]
         return found
@@ -244,8 +244,13 @@ class Link:
         self._end()
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
+        self._last_error, self._erred = error, self._now()
         log.debug("the connection to JetStream said", error=str(error))
+
+    def _beside(self) -> str:
+        """Give what the server has said of late: to what isn't allowed it answers nothing else."""
+        recent = self._last_error is not None and self._now() - self._erred <= 2 * ANSWER_LIMIT
+        return f": {self._last_error}" if recent else ""
 
     @staticmethod
     def _now() -> float:
