@@ -135,6 +135,7 @@ async def test_what_is_older_than_today_is_said_with_its_day(server: Server) -> 
         await expect(page.get_by_test_id("session-asks")).to_contain_text(day)
         await expect(page.get_by_role("region", name="Prompts")).to_contain_text(day)
         await expect(page.get_by_role("region", name="Tool uses")).to_contain_text(day)
+        await expect(page.locator("svg text.tick").first).to_have_text(re.compile(r"^\d\d-\d\d "))
 
 
 async def test_states_follow_what_comes(server: Server) -> None:
