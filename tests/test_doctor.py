@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import resource
 import socket
 import threading
@@ -19,6 +20,7 @@ from steadcast.client.hooks_install import install, settings_path
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import Request
 from steadcast.doctor import Finding, examine
+from steadcast.errors import InvalidRequest
 from steadcast.version import __version__
 from tests.support.command import Commands
 from tests.support.ports import free_port
@@ -305,6 +307,31 @@ def test_what_was_spooled_just_now_is_no_reason_to_worry(home: Path) -> None:
     spool_of(home, NOBODY).put(Request("/v1/hooks/claude", {}, b"{}"))
     finding = only("spool", examine(NOBODY))
     assert (finding.state, finding.told[:6]) == ("ok", "1 wait")
+
+
+@pytest.mark.parametrize("place", ["spool", "spool/localhost_9", "spool/localhost_9/new"])
+def test_a_spool_that_nothing_can_be_written_to_is_a_problem_also_before_it_was_used(
+    home: Path, place: str
+) -> None:
+    """What a hook would spool while the server is away would be gone, and nobody the wiser."""
+    in_the_way = home / place
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.touch()
+    finding = only("spool", examine("http://127.0.0.1:9"))
+    assert (finding.state, f"{in_the_way} can't be written" in finding.told) == ("problem", True)
+
+
+def test_without_a_home_there_are_no_hooks_of_the_users(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a number alone."""
+
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert (only("hooks", examine(NOBODY)).state, home.exists()) == ("ok", True)
+    with pytest.raises(InvalidRequest, match="CLAUDE_CONFIG_DIR"):
+        settings_path("user")
 
 
 def test_hooks_are_found_where_they_are_installed_and_when_their_program_is_gone() -> None:

@@ -105,12 +105,16 @@ class Change:
 def settings_path(scope: Scope, folder: Path | None = None) -> Path:
     """Give the settings of a project (`folder`, default the working one) or of the user.
 
-    The user's are in `CLAUDE_CONFIG_DIR`, else `~/.claude`.
+    The user's are in `CLAUDE_CONFIG_DIR`, else `~/.claude`. Raises `InvalidRequest` where there is no home.
     """
     if scope == "project":
         return (folder or Path.cwd()) / ".claude" / "settings.json"
     chosen = os.environ.get("CLAUDE_CONFIG_DIR")
-    return (Path(chosen) if chosen else Path.home() / ".claude") / "settings.json"
+    try:
+        return (Path(chosen) if chosen else Path.home() / ".claude") / "settings.json"
+    except RuntimeError as error:
+        why = "this user has no home directory: set HOME or CLAUDE_CONFIG_DIR, or name a file (--settings)"
+        raise InvalidRequest(why, field="settings") from error
 
 
 def hook_command() -> str:

@@ -6,13 +6,17 @@ import os
 import shlex
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from steadcast.client.spool import Spool
 from steadcast.client.spooled import is_entry, spool_root, wall_time
 from steadcast.doctor.finding import Finding, Findings, Patient, age_words
-from steadcast.errors import SteadcastError
+from steadcast.errors import InvalidRequest, SteadcastError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STUCK: Final = 60.0
 """Seconds after which an entry should have left the spool of a server that is there."""
@@ -22,10 +26,10 @@ def check_spool(patient: Patient) -> Findings:
     """See what waits on this machine for a server, this one and others."""
     root = Path(spool_root())
     own = root / patient.address.folder
-    if root.exists() and not os.access(root, os.W_OK | os.X_OK):
-        yield Finding(
-            "spool", "problem", f"{root} can't be written", "give it to this user, or set STEADCAST_SPOOL"
-        )
+    refusing = next((there for part in ("tmp", "new") if not _takes_files(there := _there(own / part))), None)
+    if refusing is not None:
+        why = f"{refusing} can't be written: what is spooled for a server that is away would be lost"
+        yield Finding("spool", "problem", why, "give it to this user, or set STEADCAST_SPOOL")
         return
     yield from _own_spool(own)
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
@@ -37,6 +41,15 @@ def check_spool(patient: Patient) -> Findings:
                 f"{len(waiting)} wait for another server ({folder.name}), the oldest {_age_of(waiting)}",
                 f"start that server, or remove {folder}",
             )
+
+
+def _there(path: Path) -> Path:
+    """Give the part of a path that is there; the rest is made with the first entry."""
+    return next(each for each in (path, *path.parents) if os.path.exists(each))  # noqa: PTH110 - never raises
+
+
+def _takes_files(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _own_spool(folder: Path) -> Findings:
@@ -71,9 +84,8 @@ def check_hooks(_: Patient) -> Findings:
     """See where the hook is installed."""
     from steadcast.client.hooks_install import installed, settings_path
 
-    places = {"user": settings_path("user"), "project": settings_path("project")}
     found = 0
-    for scope, path in places.items():
+    for scope, path in _places():
         try:
             events = installed(path)
         except (SteadcastError, OSError) as error:
@@ -86,8 +98,16 @@ def check_hooks(_: Patient) -> Findings:
     if not found:
         yield Finding("hooks", "ok", "not installed here (steadcast hooks install)")
     if found > 1:
-        advice = f"steadcast hooks uninstall --settings {places['project']}"
+        advice = f"steadcast hooks uninstall --settings {settings_path('project')}"
         yield Finding("hooks", "warning", "installed twice: each event comes twice", advice)
+
+
+def _places() -> Iterator[tuple[str, Path]]:
+    from steadcast.client.hooks_install import settings_path
+
+    with suppress(InvalidRequest):  # a user without a home has no settings there
+        yield "user", settings_path("user")
+    yield "project", settings_path("project")
 
 
 def _hook_programs(path: Path) -> Findings:
