@@ -60,6 +60,15 @@ describe("the log", () => {
     const broken = new LogReader(away, "s", "e1", new AbortController().signal);
     await expect(broken.older({ critical: 5, normal: 5 })).rejects.toThrow(new Unread("away"));
   });
+
+  it.each(["<html>Please log in.</html>", null, {}, { events: null, upto: 1, head: 1 }])(
+    "says that what was answered is no page: %j",
+    async (body) => {
+      const other = async () => ({ ok: true, status: 200, body }) as const;
+      const log = new LogReader(other, "s", "e1", new AbortController().signal);
+      await expect(log.older({ critical: 5, normal: 5 })).rejects.toThrow(Unread);
+    },
+  );
 });
 
 describe("the display", () => {

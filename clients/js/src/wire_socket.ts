@@ -120,7 +120,9 @@ export class WireSocket {
   private connect(token: string | null | undefined): void {
     const { client, socket: more } = this.options;
     const { url, path } = addressOf(this.options.url, this.options.path, globalThis.location?.href);
-    const auth = { ...(token && { token }), client };
+    // As from a file, or a request's answer: no token has blanks around it.
+    const bare = typeof token === "string" ? token.trim() : token;
+    const auth = { ...(bare && { token: bare }), client };
     const socket = this.platform.socket(url, { ...more, ...(path && { path }), auth });
     const { host } = this;
     socket.on("connect", () => host.accepted());

@@ -166,6 +166,16 @@ describe("connecting", () => {
     expect(net.sockets).toHaveLength(2);
   });
 
+  it("shows a token without the line end that a file or an answer has behind it", async () => {
+    const given = net.client({ token: " t0\n" });
+    expect(net.socket.auth).toMatchObject({ token: "t0" });
+    given.close();
+    const asked = net.client({ token: async () => "t1\n" });
+    await pass(0);
+    expect(net.socket.auth).toMatchObject({ token: "t1" });
+    asked.close();
+  });
+
   it.each(["token_expired", "token_revoked"])(
     "comes back with a fresh token after %s, everything kept",
     async (code) => {

@@ -2,6 +2,7 @@
 
 import type { Lane } from "@steadcast/client";
 import type { Answer, SeenEvent } from "./contract.js";
+import { NO_PAGE } from "./log_tail.js";
 import { fieldsOf, seen } from "./seen.js";
 
 /** Per lane an offset. */
@@ -171,7 +172,10 @@ export class LogReader {
   }
 
   private body(lane: Lane, after: number, body: unknown): PageBody {
-    const { events, upto, head } = body as Pick<PageBody, "events" | "upto" | "head">;
+    const { events, upto, head } = fieldsOf(body) ?? {};
+    if (!Array.isArray(events) || typeof upto !== "number" || typeof head !== "number") {
+      throw new Unread(NO_PAGE);
+    }
     const now = Date.now();
     const place = { stream: this.stream, lane, epoch: this.epoch };
     const page = { after, events: events.map((event) => seen(event, place, now)), upto, head };

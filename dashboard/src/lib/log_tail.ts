@@ -17,8 +17,8 @@ export interface History {
   readonly trouble: string | null;
 }
 
-/** A proxy has answered in the server's place, say. */
-const NO_PAGE = "what was answered is no page of the log.";
+/** What is told where, say, a proxy has answered in the server's place. */
+export const NO_PAGE = "what was answered is no page of the log.";
 
 /** Read the last events of a lane, page by page; ends early where the server doesn't answer. */
 export async function readLast(
