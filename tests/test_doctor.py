@@ -116,14 +116,15 @@ def test_wrong_settings_and_variables_that_are_none_are_found(monkeypatch: pytes
     assert (unknown.state, "STEADCAST_PROT" in unknown.told) == ("warning", True)
 
 
-def test_a_low_limit_of_open_files_is_found() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
-    try:
-        finding = only("open files", examine(NOBODY))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert (finding.state, "ulimit -n" in finding.advice) == ("warning", True)
+def test_a_low_limit_of_open_files_is_found_and_one_that_a_server_raises_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 1024))
+    finding = only("open files", examine(NOBODY))
+    assert (finding.state, finding.told[:13]) == ("warning", "at most 1024;")
+    assert "LimitNOFILE" in finding.advice
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 1 << 20))
+    assert only("open files", examine(NOBODY)).state == "ok"
 
 
 def test_a_proxy_that_would_catch_localhost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,14 @@ import signal
 import ssl
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
 
+from steadcast import descriptors
 from steadcast.app import Steadcast
 from steadcast.client.address import Address
 from steadcast.client.drain import Drain
@@ -52,6 +54,12 @@ RECONNECT_IN: Final = (0.5, 3.0)
 REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names to recognise, nothing is bound
 """Where a server that is bound to all addresses reaches itself: a wildcard is nobody's name."""
 _CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+TICKS: Final = 10
+"""Ticks of uvicorn's in a second."""
+FILES_SPARE: Final = 64
+"""So few that connections haven't taken are told; some thirty are the log's, the loop's and the spool's."""
+TELL_FILES_EVERY: Final = 10.0
+"""Seconds."""
 STANDARD_ERROR: Final = 2
 """The descriptor that is standard error's, and the last of the three that every process is given."""
 SETTINGS_KEPT: Final = 16
@@ -144,6 +152,8 @@ class Server(uvicorn.Server):
         self._again = again
         self._reloaded: tuple[Settings, ...] = ()
         self._stop = threading.Event()
+        self._files = descriptors.reach()
+        self._told_files_at = float("-inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and drain the spool that hooks and publishers left for this address."""
@@ -162,6 +172,19 @@ class Server(uvicorn.Server):
             threading.Thread(
                 target=self._drain_spool, args=(reached,), name="steadcast-spool", daemon=True
             ).start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look once a second whether who comes still finds room; tells whether to end."""
+        if counter % TICKS == 0:
+            self._look_at_files()
+        return await super().on_tick(counter)
+
+    def _look_at_files(self) -> None:
+        connections, now = len(self.server_state.connections), time.monotonic()
+        if connections > self._files - FILES_SPARE and now - self._told_files_at >= TELL_FILES_EVERY:
+            self._told_files_at = now
+            told = "open files are nearly used up: without one a connection is closed as soon as it is there"
+            log.warning(told, connections=connections, limit=self._files)
 
     def _drain_spool(self, address: Address) -> None:
         try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 from importlib import metadata
 from typing import Final
 
 from steadcast.config import FIELDS, PREFIX, variable
+from steadcast.descriptors import MOST, reachable
 from steadcast.doctor.finding import Finding, Findings, Patient, without_password
 from steadcast.version import __version__
 
@@ -69,17 +69,17 @@ def check_settings(patient: Patient) -> Findings:
 
 
 def check_open_files(_: Patient) -> Findings:
-    """See how many connections the system lets a process have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
+    """See how many connections the system lets a server have, which asks for all that it may."""
+    there = reachable()
+    if there < FEW_FILES:
         yield Finding(
             "open files",
             "warning",
-            f"at most {soft} (could be {hard}); each open page takes one",
-            f"ulimit -n {FEW_FILES if hard == resource.RLIM_INFINITY else min(hard, 65_536)} before serve",
+            f"at most {there}; each open page takes one",
+            f"have the system allow more: ulimit -Hn {MOST}, or LimitNOFILE={MOST} in a systemd unit",
         )
     else:
-        yield Finding("open files", "ok", f"at most {soft}")
+        yield Finding("open files", "ok", f"at most {there}")
 
 
 def check_proxies(patient: Patient) -> Findings:
