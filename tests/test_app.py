@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import socketio
 import uvicorn
+from socketio.packet import Packet
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -182,6 +184,19 @@ def test_what_is_no_async_server_is_refused() -> None:
     for sio in (socketio.Server(), socketio.ASGIApp(socketio.AsyncServer(async_mode="asgi"))):
         with pytest.raises(InvalidRequest, match=r"socketio\.AsyncServer"):
             Steadcast(sio, engine="memory:")
+
+
+def test_a_server_that_speaks_no_json_is_refused() -> None:
+    """Its clients would be sent batches that they can't read, and would never say so."""
+
+    class Binary(Packet):  # type: ignore[misc]
+        def encode(self) -> bytes:
+            return b"as msgpack does"
+
+    sio = socketio.AsyncServer(async_mode="asgi", serializer=Binary)
+    with pytest.raises(InvalidRequest, match="JSON"):
+        Steadcast(sio, engine="memory:")
+    Steadcast(socketio.AsyncServer(async_mode="asgi", json=json), engine="memory:")
 
 
 async def test_attaching_keeps_the_applications_handlers() -> None:

@@ -82,10 +82,14 @@ class Transport:
         `publish` appends events; `wall` gives the time (RFC 3339) of those that came without one; `begin` is
         awaited before a connect is taken; `authorize(environ, auth)` tells who connects, or raises
         `NotAllowed`; `spend` counts a client's publishes, and raises `RateLimited`; `tracer` follows
-        them. Raises `InvalidRequest` for what is no `AsyncServer`, or has another that wasn't released.
+        them. Raises `InvalidRequest` for what is no `AsyncServer`, speaks no JSON, or has another that
+        wasn't released.
         """
         if not isinstance(server, AsyncServer):
             raise InvalidRequest("it attaches to a socketio.AsyncServer, and to nothing else", field="sio")
+        if not isinstance(server.packet_class(packet.EVENT, data=["batch"]).encode(), str):
+            why = "the protocol is JSON: a server with a serializer of its own, as `msgpack`, can't speak it"
+            raise InvalidRequest(why, field="sio")
         self.timeouts = timeouts or Timeouts()
         self.fanout = fanout or Fanout()
         self.admission = admission or Admission()
