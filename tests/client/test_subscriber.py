@@ -113,6 +113,17 @@ async def test_a_server_that_falls_silent_is_left(house: House) -> None:
                         proxy.blackhole = False
 
 
+async def test_a_server_that_pings_seldom_is_given_the_time_that_it_told() -> None:
+    async with listening(House(ping_interval=60.0)) as house:  # noqa: SIM117 - one stands before the other
+        async with Subscriber(house.url, "s", start="start", ping_timeout=0.2, backoff=QUICK) as subscriber:
+            await publish(house, 0, 1)
+            await take(subscriber, 1)
+            await asyncio.sleep(1.0)  # without a ping: five times what it waits elsewhere
+            await publish(house, 1, 2)
+            await take(subscriber, 1)
+            assert subscriber.connects == 1
+
+
 async def test_a_handshake_that_nobody_answers_is_given_up(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,15 @@ async def test_a_welcome_follows_the_accepted_connect(peer: Peer) -> None:
     assert peer.heard[0] == ("welcome", {"version": 1, "node": "test"})
 
 
+async def test_a_welcome_tells_of_pings_that_are_further_apart_than_clients_count_on() -> None:
+    async with listening(House(ping_interval=60.0)) as house:
+        client = Peer()
+        await client.connect(house.url)
+        await client.until(lambda: client.named("welcome"))
+        assert client.heard[0] == ("welcome", {"version": 1, "node": "test", "ping_interval": 60.0})
+        await client.close()
+
+
 async def test_subscribing_from_the_end_is_answered_with_both_lanes(peer: Peer) -> None:
     answer = await peer.call("subscribe", {"stream": "s"})
     lane = {"status": "new", "cursor": ["e1", 0], "head": ["e1", 0], "behind": 0}

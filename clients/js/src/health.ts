@@ -13,21 +13,30 @@ export interface HealthOptions {
   readonly checkInterval?: number;
 }
 
+/** How much later than it was said a ping may come. */
+const GRACE = 10_000;
+
 export class Health {
   pingTimeout: number;
   readonly checkInterval: number;
   private lastPing: number | undefined;
   private heard: number | undefined;
   private checkAt: number | undefined;
+  /** How long the server itself may take. */
+  private patience = 0;
 
   constructor({ pingTimeout = 40_000, checkInterval = 10_000 }: HealthOptions = {}) {
     this.pingTimeout = pingTimeout;
     this.checkInterval = checkInterval;
   }
 
-  /** Begin to judge: only a server that said `welcome` is known to send pings. */
-  welcomed(now: number): void {
+  /**
+   * Begin to judge: only a server that said `welcome` is known to send pings. One that sends them seldom says how
+   * far apart they are, and is given its time.
+   */
+  welcomed(now: number, interval = 0): void {
     this.heard = now;
+    this.patience = interval > 0 ? interval + GRACE : 0;
     this.checkAt = now + this.checkInterval;
   }
 
@@ -54,7 +63,7 @@ export class Health {
   /** Check if it is time; true says that the connection is stale, and ends the judging. */
   handleTimeout(now: number): boolean {
     if (this.checkAt === undefined || this.heard === undefined || now < this.checkAt) return false;
-    if (this.checkAt - this.heard >= this.pingTimeout) {
+    if (this.checkAt - this.heard >= Math.max(this.pingTimeout, this.patience)) {
       this.disconnected();
       return true;
     }

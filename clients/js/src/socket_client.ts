@@ -308,14 +308,14 @@ export class SocketClient {
     this.changed();
   }
 
-  private welcome({ version, node }: Welcome): void {
+  private welcome({ version, node, pingInterval = 0 }: Welcome): void {
     // A server of another version is treated as a plain Socket.IO server: nothing of ours is said to it.
     if (version !== VERSION) return;
     const now = this.now();
     this.welcomed = true;
     this.welcomeDue = undefined;
     this.node = node;
-    this.health.welcomed(now);
+    this.health.welcomed(now, pingInterval * 1_000);
     for (const subscription of this.subscriptions.values()) subscription.connected(now);
     this.ready(now);
   }

@@ -71,6 +71,8 @@ export type Heads = { readonly [lane in Lane]?: Position };
 export interface Welcome {
   readonly version: number;
   readonly node: string;
+  /** Seconds between pings, where they are more than every client counts on. */
+  readonly pingInterval?: number;
 }
 
 export interface Ping {
@@ -235,7 +237,12 @@ export function parseLaneAnswers(value: unknown): LaneAnswers | undefined {
 
 export function parseWelcome(value: unknown): Welcome | undefined {
   if (!isObject(value) || !Number.isSafeInteger(value.version)) return undefined;
-  return { version: value.version as number, node: String(value.node ?? "") };
+  const { version, node, ping_interval: pingInterval } = value;
+  return {
+    version: version as number,
+    node: String(node ?? ""),
+    ...(isSeconds(pingInterval) && { pingInterval }),
+  };
 }
 
 export function parseHeads(value: unknown): Heads {

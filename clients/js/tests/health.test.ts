@@ -28,6 +28,17 @@ describe("health", () => {
     expect(firstStale(health, 200_000)).toBe(40_000);
   });
 
+  it("gives a server that pings seldom the time that it told, and a longer one that is set", () => {
+    const health = new Health();
+    health.welcomed(0, 60_000);
+    expect(firstStale(health, 200_000)).toBe(70_000);
+    health.welcomed(300_000);
+    expect(firstStale(health, 500_000)).toBe(340_000);
+    const patient = new Health({ pingTimeout: 90_000 });
+    patient.welcomed(0, 60_000);
+    expect(firstStale(patient, 200_000)).toBe(90_000);
+  });
+
   it("judges nothing before a welcome: other servers send no pings", () => {
     const health = new Health();
     health.pinged(0);

@@ -166,6 +166,17 @@ describe("connecting", () => {
     expect(net.sockets).toHaveLength(2);
   });
 
+  it("waits for the pings of a server that sends them once a minute", async () => {
+    const client = net.client();
+    net.socket.accept().receive("welcome", { version: 1, node: "n1", ping_interval: 60 });
+    for (let minute = 0; minute < 3; minute += 1) {
+      await pass(60_000);
+      net.socket.receive("ping", { time: minute, heads: {} });
+    }
+    expect(net.sockets).toHaveLength(1);
+    client.close();
+  });
+
   it("shows a token without the line end that a file or an answer has behind it", async () => {
     const given = net.client({ token: " t0\n" });
     expect(net.socket.auth).toMatchObject({ token: "t0" });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,9 @@ log = logging.getLogger("steadcast.subscriber")
 
 LOOK: Final = 1.0
 """Seconds between two looks at a connection whose end may have come unnoticed."""
+PING_GRACE: Final = 10.0
+"""Seconds that a ping may come later than its server said."""
+
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds from the first byte to the server's welcome; a handshake that nobody answers is given up."""
 
@@ -50,6 +54,7 @@ class Connection:
         self._lost = asyncio.Event()
         self._speaks = False
         self._last_ping = 0.0
+        self._pinged_within = 0.0
         self._come_back_at = 0.0
         self._out: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=1_000)
         self._sender: asyncio.Task[None] | None = None
@@ -115,8 +120,9 @@ class Connection:
                 await asyncio.wait_for(self._lost.wait(), min(LOOK, ping_timeout / 4))
             if not self._open:
                 return
-            if self._speaks and loop.time() - self._last_ping >= ping_timeout:
-                log.warning("no ping from %s for %g s; connecting anew", self._url, ping_timeout)
+            patience = max(ping_timeout, self._pinged_within)
+            if self._speaks and loop.time() - self._last_ping >= patience:
+                log.warning("no ping from %s for %g s; connecting anew", self._url, patience)
                 return
             if 0 < self._come_back_at <= loop.time():
                 return
@@ -156,8 +162,11 @@ class Connection:
             finally:
                 self._out.task_done()
 
-    def _on_welcome(self, _: object) -> None:
+    def _on_welcome(self, payload: object) -> None:
         self._speaks = True
+        match payload:
+            case {"ping_interval": int() | float() as interval} if 0 < interval < math.inf:
+                self._pinged_within = interval + PING_GRACE
 
     def _on_batch(self, payload: object) -> None:
         if not self._lost.is_set():

@@ -9,7 +9,6 @@ application's handlers and its plain clients go on as before.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +31,7 @@ from steadcast.incoming import Publish, parse_publish
 from steadcast.socketio.admission import Admission
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
+from steadcast.socketio.emission import takes_only, unwrap
 from steadcast.socketio.fanout import Fanout
 from steadcast.socketio.timeouts import OTHERS, Timeouts
 from steadcast.tracer import NO_TRACER
@@ -53,6 +53,9 @@ log = structlog.get_logger("steadcast.socketio")
 
 IN_FLIGHT: Final = 256
 """Events of one connection that are handled at the same time; more are refused, temporarily, and counted."""
+
+PINGED_EVERY: Final = 30.0
+"""Seconds between pings that a client counts on where its welcome says nothing of them."""
 
 Answer = tuple[Any, "Callable[[], None] | None"]
 
@@ -240,6 +243,11 @@ class Transport:
         if isinstance(error, RateLimited):
             self.spawn(self._server.eio.disconnect(eio_sid))  # one that came too often may not stay either
 
+    def _seldom(self) -> dict[str, float]:
+        """Tell of pings that are further apart than clients take for granted (docs/adr/0030)."""
+        interval = self._connections.ping_interval
+        return {"ping_interval": interval} if interval > PINGED_EVERY else {}
+
     async def _welcome(self, sid: str, eio_sid: str, auth: Any, identity: Identity) -> None:
         told = auth.get("client") if isinstance(auth, dict) else None
         client_id = told.get("id") if isinstance(told, dict) else None
@@ -258,7 +266,7 @@ class Transport:
         self._hub.enter(client)
         self._connections.connected(client)
         client.gate.watch(client.kick)
-        await client.send("welcome", {"version": wire.VERSION, "node": self._node})
+        await client.send("welcome", {"version": wire.VERSION, "node": self._node} | self._seldom())
         if self._goaway is not None:
             # It was inside its connect when all the others were told.
             await client.send("goaway", self._goaway)
@@ -308,7 +316,7 @@ class Transport:
 
     async def _answer(self, sid: str, namespace: str, data: Any) -> Answer:
         client = self._connections.get(sid) if namespace == NAMESPACE else None
-        event, args, emission = _unwrap(data)
+        event, args, emission = unwrap(data)
         if client is None:
             plain = [msgspec.to_builtins(arg) if isinstance(arg, Publish) else arg for arg in args]
             return await self._run_app(None, event, namespace, sid, plain), None
@@ -321,7 +329,7 @@ class Transport:
         try:
             if emission is not None and event not in self._handlers:
                 handler, _ = self._app_handler(event, namespace, (client.id,))
-                if args == [None] and _takes_only(handler, client.id):
+                if args == [None] and takes_only(handler, client.id):
                     args = []
                 return await self._once(client, event, namespace, args, emission)
             return await self._run(client, event, namespace, args)
@@ -445,37 +453,6 @@ class Transport:
 
     async def _on_unreadable(self, client: Client, payload: Any) -> Answer:  # noqa: ARG002 - the handlers' one form
         raise InvalidRequest(f"the message is not JSON: {payload}", code="invalid_json")
-
-
-def _unwrap(data: Any) -> tuple[str, list[Any], str | None]:
-    """Take an emission's id off an event's arguments."""
-    if not isinstance(data, list) or not data or not isinstance(data[0], str):
-        data = [UNREADABLE, "a message is a list that begins with the event's name"]
-    event, *args = data
-    match args:
-        case [payload, {"emission": str(emission), **rest}] if not rest and 0 < len(emission) <= 128:  # noqa: PLR2004
-            return event, [payload], emission
-    return event, args, None
-
-
-def _takes_only(handler: object, *args: object) -> bool:
-    """Tell whether a handler takes these arguments and none behind them, such as the null of no data."""
-    if not callable(handler):
-        return False
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        # One that tells nothing of itself is called as ever.
-        return False
-    return _binds(signature, *args) and not _binds(signature, *args, None)
-
-
-def _binds(signature: inspect.Signature, *args: object) -> bool:
-    try:
-        signature.bind(*args)
-    except TypeError:
-        return False
-    return True
 
 
 def _encoded_receipts(receipts: list[Receipt]) -> msgspec.Raw:
