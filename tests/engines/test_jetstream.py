@@ -29,6 +29,7 @@ from steadcast.testing import ManualClock
 from tests.engine_backends import DAY, NORMAL, Clock, event, events, ids, nats_url, open_jetstream
 from tests.engine_nats import NatsServer
 from tests.engine_operator import Operator
+from tests.support.certificates import make_certificate
 
 
 class Nodes:
@@ -650,6 +651,55 @@ async def test_what_a_node_has_no_right_to_is_named_instead_of_a_server_that_doe
     finally:
         await nodes.aclose()
         guarded.kill()
+
+
+async def test_a_server_with_a_bad_certificate_is_told_and_the_next_one_serves(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path, "localhost")
+    guarded = NatsServer(tmp_path / "nats", extra=f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
+    guarded.start()
+    bad, good = f"127.0.0.1:{guarded.port}", f"localhost:{guarded.port}"
+    nodes = Nodes(f"tls://{bad}?ca={cert}")
+    try:
+        async with asyncio.timeout(30):
+            engine, words = nodes.open(), ""
+            while "certificate verify failed" not in words:
+                with pytest.raises(EngineUnavailable) as caught:
+                    await engine.describe()
+                words = caught.value.message
+        assert (await healed(nodes.open(f"tls://{bad},{good}?ca={cert}"))).epoch
+    finally:
+        await nodes.aclose()
+        guarded.kill()
+
+
+@pytest.mark.parametrize("asked", ["tls://user:secret@{}?stream=s", "nats://user:secret@{}?stream=s&ca={}"])
+async def test_a_server_without_tls_is_told_nothing_where_an_encrypted_connection_was_asked_for(
+    tmp_path: Path, asked: str
+) -> None:
+    cert, _ = make_certificate(tmp_path, "localhost")
+    heard = bytearray()
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b'INFO {"server_id": "n", "version": "2.12.0", "headers": true, "auth_required": true}\r\n'
+        )
+        while more := await reader.read(1_000):
+            heard.extend(more)
+        writer.close()
+
+    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
+    nodes = Nodes(asked.format(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", cert))
+    try:
+        async with asyncio.timeout(30):
+            engine, words = nodes.open(), ""
+            while "offers no TLS" not in words:
+                with pytest.raises(EngineUnavailable) as caught:
+                    await engine.describe()
+                words = caught.value.message
+        assert not heard
+    finally:
+        await nodes.aclose()
+        listening.close()
 
 
 ODD = "p@ss:w/o?r#d%41 ü"

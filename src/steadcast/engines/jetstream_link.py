@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
@@ -27,6 +28,8 @@ log = structlog.get_logger("steadcast.jetstream")
 
 CONNECT_LIMIT: Final = 2
 """Seconds for a server to take the connection."""
+CLOSE_LIMIT: Final = 1.0
+"""Seconds for a connection to close: one whose TLS didn't begin never says that it has."""
 ANSWER_LIMIT: Final = 5.0
 """Seconds for an ack or an answer."""
 PING_EVERY: Final = 2
@@ -94,7 +97,7 @@ class Link:
         """Connect to a server. Raises `EngineUnavailable`, or `EngineRefused` where we aren't let in."""
         # Read anew each time, and before there is a client: one that didn't begin to connect can't be closed.
         tls, (address, who) = _tls(options), _who(options, server)
-        client = Client()
+        client = _Guarded() if tls is not None else Client()
         link = cls(client)
         try:
             async with asyncio.timeout(2 * CONNECT_LIMIT):
@@ -114,10 +117,10 @@ class Link:
                 )
                 await client.subscribe(f"{link._inbox}.*", cb=link._on_answer)
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            await client.close()
+            await _close(client)
             raise _connect_error(link._last_error or error) from error
         except BaseException:
-            await client.close()
+            await _close(client)
             raise
         return link
 
@@ -128,7 +131,7 @@ class Link:
 
     async def aclose(self) -> None:
         """Close; whoever waits for an answer is told."""
-        await self._client.close()
+        await _close(self._client)
         self._end()
 
     # Asking
@@ -279,6 +282,21 @@ class Link:
                 future.set_exception(away("the connection to JetStream ended before the answer came"))
                 # Whoever has given up meanwhile would leave it unseen, and asyncio complains of that.
                 future.exception()
+
+
+class _Guarded(Client):
+    """A client that says nothing, who it is least of all, to a server that offers no TLS."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and not info.get("tls_required"):
+            raise nats.errors.Error("the server offers no TLS")
+        await super()._process_info(info, initial_connection)
+
+
+async def _close(client: Client) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_LIMIT):
+            await client.close()
 
 
 def _tls(options: Options) -> ssl.SSLContext | None:

@@ -41,7 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def tls(self) -> bool:
         """Whether connections are to be encrypted."""
-        return self.ca is not None or self.servers[0].startswith("tls:")
+        return self.ca is not None or self.cert is not None or self.servers[0].startswith("tls:")
 
 
 def parse_url(url: str) -> Options:
