@@ -6,6 +6,7 @@ doesn't load a server.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 from steadcast.version import __version__
@@ -62,12 +63,17 @@ _HOMES = {
     "timeout_handler": "socketio.timeouts",
 }
 
+_POSIX_ONLY = {"Publisher", "Steadcast"}
+"""They keep files, by locks and folders that Windows has not."""
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name's module, and keep the name."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if os.name == "nt" and name in _POSIX_ONLY:
+        raise ImportError(f"{name} runs on Linux and macOS; on Windows, in its Linux subsystem (WSL)")
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 COLLECT = 100_000
@@ -30,6 +31,8 @@ def main() -> None:
         from steadcast.client.hook import main as hook
 
         sys.exit(hook())
+    if os.name == "nt":
+        sys.exit("steadcast: it runs on Linux and macOS; on Windows, in its Linux subsystem (WSL)")
     gc.set_threshold(COLLECT)
     if sys.argv[1:2] == ["serve"] and any(each.startswith("--config") for each in sys.argv):
         _hold_hangups_back()
