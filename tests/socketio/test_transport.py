@@ -314,6 +314,26 @@ async def test_an_emission_is_handled_once_however_often_it_comes() -> None:
         await client.close()
 
 
+async def test_what_is_kept_of_emissions_is_counted_in_bytes_and_a_long_name_takes_few() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=5_000_000)
+
+    @sio.event
+    async def history(sid: str, data: Any) -> str:
+        return "x" * 100_000
+
+    async with listening(House(sio=sio)) as house:
+        client = Peer()
+        await client.connect(house.url)
+        for number in range(3):
+            nobody = await client.call("e" * 1_000_000, ({}, {"emission": str(number)}))
+            assert len(nobody["error"]["message"]) < 200
+        assert house.transport.emissions_statistics()["bytes"] < 20_000
+        await client.call("history", ({}, {"emission": "a"}))
+        kept = house.transport.emissions_statistics()
+        assert (kept["kept"], kept["bytes"] > 100_000) == (4, True)
+        await client.close()
+
+
 async def test_an_emission_without_data_reaches_handlers_that_take_none() -> None:
     sio = socketio.AsyncServer(async_mode="asgi")
 

@@ -17,7 +17,7 @@ import structlog
 from socketio import AsyncServer, exceptions, packet
 
 from steadcast import wire
-from steadcast.core.remember import Remembered
+from steadcast.core.remember import Remembered, key_of, weight_of
 from steadcast.core.scopes import ANYBODY, Scope
 from steadcast.errors import (
     Draining,
@@ -33,7 +33,7 @@ from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
 from steadcast.socketio.emission import takes_only, unwrap
 from steadcast.socketio.fanout import Fanout
-from steadcast.socketio.timeouts import OTHERS, Timeouts
+from steadcast.socketio.timeouts import LONGEST_NAME, OTHERS, Timeouts
 from steadcast.tracer import NO_TRACER
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Transport:
     def emissions_statistics(self) -> dict[str, int]:
         """Count the answers that are kept for repeated emissions, and those that had to go."""
         kept = self._emissions
-        return {"kept": len(kept), "expired": kept.expired, "evicted": kept.evicted}
+        return {"kept": len(kept), "bytes": kept.weight, "expired": kept.expired, "evicted": kept.evicted}
 
     # Attaching
 
@@ -342,7 +342,7 @@ class Transport:
     ) -> Answer:
         """Answer a repeated emission with its first answer; a temporary failure is tried anew."""
         now = asyncio.get_running_loop().time()
-        key = (*client.emitter, event, emission)
+        key = key_of(*client.emitter, event, emission)
         first = self._emissions.get(now, key)
         if first is not None:
             self._connections.counts["emissions_repeated"] += 1
@@ -356,9 +356,10 @@ class Transport:
             future.cancel()
             raise
         if answer is self._server.not_handled:
-            answer = _failed(InvalidRequest(f"no handler for {event}", code="no_handler"))
+            answer = _failed(InvalidRequest(f"no handler for {event[:LONGEST_NAME]}", code="no_handler"))
         if _failed_for_now(answer):
             self._emissions.forget(key)
+        self._emissions.weigh(key, weight_of(answer))
         future.set_result(answer)
         return answer, follow
 
