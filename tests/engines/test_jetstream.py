@@ -19,7 +19,7 @@ import pytest
 from steadcast.engines import jetstream_link
 from steadcast.engines.base import Retention
 from steadcast.engines.clocks import MAX_DRIFT
-from steadcast.engines.jetstream import JetStreamEngine
+from steadcast.engines.jetstream import FETCHES, JetStreamEngine
 from steadcast.engines.jetstream_append import Appender
 from steadcast.engines.jetstream_link import ANSWER_LIMIT, ID_IN_PROCESS, Answered, Link
 from steadcast.engines.jetstream_records import Subjects
@@ -405,6 +405,21 @@ async def test_a_consumer_that_is_gone_is_made_anew_and_nothing_is_missed(nodes:
     assert engine.statistics().log.connects == 1
 
 
+@pytest.mark.parametrize("lagging", range(FETCHES))
+async def test_a_page_is_given_as_soon_as_a_server_that_lags_has_all_of_it(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, lagging: int
+) -> None:
+    engine, fetches, collect = nodes.open(), count(), Link.collect
+    await engine.append("s", events(range(3)))
+
+    async def behind(link: Link, subject: str, body: Any) -> list[Any]:
+        found = await collect(link, subject, body)
+        return found[:-1] if next(fetches) < lagging else found
+
+    monkeypatch.setattr(Link, "collect", behind)
+    assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2"]
+
+
 # A stream that is not as it should be
 
 
@@ -435,6 +450,16 @@ async def test_a_message_of_somebody_else_is_no_event_and_does_no_harm(nodes: No
     for one in (engine, nodes.open()):
         assert ids(await one.read("s", NORMAL, 0)) == ["1", "2"]
         assert one.statistics().malformed == 1
+
+
+async def test_messages_of_somebody_else_between_events_keep_nobody_from_a_page(nodes: Nodes) -> None:
+    engine = nodes.open()
+    client = await nats.connect(parse_url(nodes.url).servers[0])
+    for n in range(3 * FETCHES):
+        await engine.append("s", [event(n)])
+        await client.jetstream().publish(Subjects(nodes.name).event("s", NORMAL), b"not ours")
+    await client.close()
+    assert ids(await engine.read("s", NORMAL, 0)) == [str(n) for n in range(3 * FETCHES)]
 
 
 async def test_a_record_of_nonsense_is_passed_over_and_keeps_no_node_from_the_log(nodes: Nodes) -> None:

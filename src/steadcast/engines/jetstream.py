@@ -40,7 +40,7 @@ SWEEP: Final = 1_000
 """Ids that are forgotten in one step, between which others have their turn."""
 SWEEP_STEPS: Final = 64
 FETCHES: Final = 3
-"""Times that a page is asked for: a server that answers may lag."""
+"""Times that a page is asked for in vain: a server that answers may lag, and give some of it or nothing."""
 LANES_AT_ONCE: Final = 256
 """Lanes that are looked at for something to trim, between which others have their turn."""
 
@@ -203,11 +203,11 @@ class JetStreamEngine:
         """Get a page's events from whatever server has them: the index tells which those are."""
         subject = self._log.subjects.event(lane.stream, lane.lane)
         found: dict[int, Entry] = {}
-        wanted = {row.seq for row in rows}
-        for _ in range(FETCHES):
-            missing = [row.seq for row in rows if row.seq not in found]
-            if not missing:
-                return tuple(found[row.seq] for row in rows)
+        wanted = dict.fromkeys(row.seq for row in rows)
+        missing, vain = list(wanted), 0
+        while missing:
+            if vain == FETCHES:
+                raise await self._gone(lane, missing[0])
             link = await self._log.ready()
             request = {"seq": missing[0], "batch": len(missing), "next_by_subj": subject}
             for message in await link.collect(f"$JS.API.DIRECT.GET.{self._log.options.stream}", request):
@@ -215,7 +215,9 @@ class JetStreamEngine:
                 if seq in wanted:
                     found[seq] = Entry(seq, decode_event(message.data))
             self._fetches += 1
-        raise await self._gone(lane, next(row.seq for row in rows if row.seq not in found))
+            left = [seq for seq in wanted if seq not in found]
+            missing, vain = left, vain + 1 if len(left) == len(missing) else 0
+        return tuple(found[seq] for seq in wanted)
 
     async def _gone(self, lane: LaneIndex, seq: int) -> SteadcastError:
         """Find out why an event can't be had: its server lags, or it was taken away.
