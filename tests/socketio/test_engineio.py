@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from steadcast.socketio import engineio
 from steadcast.socketio.engineio import QUEUE_LIMIT
 from steadcast.socketio.server import Server, own_server
 from steadcast.socketio.websocket import DirectWebSocket
@@ -320,6 +321,27 @@ async def test_a_client_that_takes_nothing_is_disconnected_when_its_queue_is_ful
     assert (socket.closed, socket.queue.qsize()) == (True, 0)
     assert place.sio.eio.counts["overflowing_clients"] == 1
     assert place.sio.eio.counts["packets_dropped"] == QUEUE_LIMIT
+
+
+async def test_a_client_that_takes_nothing_is_disconnected_when_too_many_bytes_wait(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engineio, "QUEUE_BYTES", 1_000)
+    sid = await opened(place)
+    socket = place.sio.eio.sockets[sid]
+    await place.sio.eio.send(sid, "x" * 1_500)  # one that is larger goes alone
+    assert "x" * 1_500 in (await place.poll(sid))[1]
+    for _ in range(3):  # what was taken counts no longer
+        await place.sio.eio.send(sid, "y" * 400)
+        await place.sio.eio.send(sid, b"z" * 400)
+        assert len((await place.poll(sid))[1]) > 800
+    for _ in range(2):
+        await place.sio.eio.send(sid, "y" * 500)
+    assert not socket.closed
+    await place.sio.eio.send(sid, "y")
+    assert (socket.closed, socket.queue.qsize()) == (True, 0)
+    assert place.sio.eio.counts["overflowing_clients"] == 1
+    assert place.sio.eio.counts["packets_dropped"] == 2
 
 
 async def test_a_websocket_that_takes_nothing_is_cut_a_while_after_its_end(

@@ -39,6 +39,8 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client may take to take the end of its session."""
 QUEUE_LIMIT: Final = 10_000
 """Packets that wait for one client; one that doesn't take them is disconnected, and they are counted."""
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+"""The same in bytes, without batches, which have the ack window."""
 KEPT_CLOSED: Final = 30.0
 """Seconds for which the session of a client that is gone is still known, as one that is closed."""
 
@@ -82,6 +84,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self._writing = False
         self._polled = False
         self._given_up = False
+        self._queued_bytes = 0
 
     # Packets that go out
 
@@ -93,12 +96,14 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         first = await self.queue.get()
         self.queue.task_done()
         packets = [] if first is None else [first]
+        self._queued_bytes -= _size(first)
         while first is not None and not self.queue.empty():
             following = self.queue.get_nowait()
             self.queue.task_done()
             if following is None:
                 self.queue.put_nowait(None)
                 break
+            self._queued_bytes -= _size(following)
             packets.append(following)
         return packets
 
@@ -108,11 +113,14 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
             raise exceptions.SocketIsClosedError
         if self._carrier is not None and self.idle and self._carrier.say(pkt.encode()):
             return
-        if self.queue.qsize() >= QUEUE_LIMIT:
+        size = len(pkt.data) if isinstance(pkt.data, (str, bytes)) else 0
+        if self.queue.qsize() >= QUEUE_LIMIT or 0 < self._queued_bytes > QUEUE_BYTES - size:
             self.server.counts["overflowing_clients"] += 1
             self.server.counts["packets_dropped"] += self._drop_queued()
             await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
             return
+        pkt.queued = size  # the same for all who share it
+        self._queued_bytes += size
         self.queue.put_nowait(pkt)
 
     @property
@@ -125,6 +133,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         while not self.queue.empty():
             self.queue.get_nowait()
             self.queue.task_done()
+        self._queued_bytes = 0
         return dropped
 
     # Heartbeat
@@ -405,6 +414,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def _method_not_found(self) -> Any:
         return self._bad_request("Bad handshake method")
+
+
+def _size(pkt: packet.Packet | None) -> int:
+    """Give what a packet was counted with when it was queued: batches and what ends a session with 0."""
+    size: int = getattr(pkt, "queued", 0)
+    return size
 
 
 async def _ignore(_sid: str, _prefix: str | bytes) -> None:
