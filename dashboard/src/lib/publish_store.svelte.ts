@@ -29,12 +29,16 @@ export class PublishStore {
   left: ReadonlySet<FieldName> = $state.raw(new Set());
   outcome: (Outcome & { readonly stream: string }) | null = $state.raw(null);
   sending = $state(false);
-  readonly wrongs = $derived(wrongsOf(this.draft));
   private touched = false;
   /** Stays until the event is taken, so that sending it again counts once. */
   private minted = mint();
 
   constructor(private readonly client: Pick<Page["client"], "publish">) {}
+
+  /** What can't be sent. Not derived once: that would end with the view in which this was made. */
+  get wrongs(): ReturnType<typeof wrongsOf> {
+    return wrongsOf(this.draft);
+  }
 
   /** The form is shown: it begins with the stream that the page shows. */
   open(stream: string | null): void {
