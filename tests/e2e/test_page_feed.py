@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.support.browser import chromium
 from tests.support.page import ROOT, Watched, ids, jump, picture, play_demo, scrolled, until, violations
@@ -315,3 +315,28 @@ async def test_who_goes_on_right_after_typing_comes_back_to_what_was_typed(
     assert "filter=Stop" in page.url
     await page.go_back()
     await expect(page.get_by_test_id("filter")).to_have_value("Stop")
+
+
+async def test_an_export_goes_on_while_somebody_looks_at_another_view(
+    server: Server, browser: Browser
+) -> None:
+    page = (await demo(server, browser)).page
+    read = asyncio.Event()
+
+    async def later(route: Route) -> None:
+        await read.wait()
+        await route.continue_()
+
+    await page.route("**/v1/streams/claude/events*", later)
+    await page.get_by_test_id("export").click()
+    await page.get_by_test_id("export-all-ndjson").click()
+    await expect(page.get_by_test_id("export-stop")).to_be_visible()
+    await page.get_by_test_id("view-publish").click()
+    await page.wait_for_selector('[data-testid="publish"]')
+    async with page.expect_download() as download:
+        read.set()
+    path = await (await download.value).path()
+    assert len(path.read_text().splitlines()) == 148
+    await page.get_by_test_id("view-feed").click()
+    await page.get_by_test_id("export").click()
+    await expect(page.get_by_test_id("export-said")).to_contain_text("Done: 148 events")
