@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
 
 from steadcast.app import Steadcast
@@ -314,6 +315,40 @@ async def test_a_message_over_the_limit_before_the_connect_ends_the_connection()
         await said(socket)
         await socket.send("4" + "x" * 11_000)
         await closed(socket)
+
+
+LARGE = f'42["message","{"x" * 100_000}"]'
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_who_has_connected_may_say_much_and_who_has_not_or_was_refused_may_not(polls: bool) -> None:
+    sio = made()
+
+    @sio.on("connect", namespace="/closed")
+    async def refuse(sid: str, environ: Any, auth: Any) -> bool:
+        return False
+
+    async with listening(sio, ws=DirectWebSocket) as place:
+        for before, known in ((), False), (("40/closed,",), False), (("40",), True):
+            if polls:
+                sid = json.loads((await place.ask(EIO="4", transport="polling"))[1][1:])["sid"]
+                for body in before:
+                    await place.post(sid, body)
+                    await place.poll(sid)
+                assert (await place.post(sid, LARGE))[0] == (200 if known else 400)
+                continue
+            async with place.websocket() as socket:
+                await said(socket)
+                for text in before:
+                    await socket.send(text)
+                    await said(socket)
+                await socket.send(LARGE)
+                if known:
+                    assert await said(socket) == '42["auth",{}]'
+                    assert str(await said(socket)).startswith('42["message-back"')
+                else:
+                    with pytest.raises(ConnectionClosedError):  # 1009, where the rest doesn't reset it first
+                        await closed(socket)
 
 
 class Noting(MemoryEngine):

@@ -41,6 +41,8 @@ QUEUE_LIMIT: Final = 10_000
 """Packets that wait for one client; one that doesn't take them is disconnected, and they are counted."""
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 """The same in bytes, without batches, which have the ack window."""
+FIRST_BYTES: Final = 64 * 1024
+"""Bytes of a message, or a POST, of a client that has not connected yet: who shows no token costs little."""
 KEPT_CLOSED: Final = 30.0
 """Seconds for which the session of a client that is gone is still known, as one that is closed."""
 
@@ -84,7 +86,14 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self._writing = False
         self._polled = False
         self._given_up = False
+        self._known = False
         self._queued_bytes = 0
+
+    def know(self) -> None:
+        """Let this client say as much as others: it has connected to a namespace."""
+        self._known = True
+        if self._carrier is not None:
+            self._carrier.limit(None)
 
     # Packets that go out
 
@@ -236,7 +245,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         """Take what a client sent by POST; what is no payload ends the session, as `ProtocolError`."""
         try:
             length = int(environ.get("CONTENT_LENGTH", "0"))
-            if not 0 <= length <= self.server.hard_limit:
+            if not 0 <= length <= (self.server.hard_limit if self._known else FIRST_BYTES):
                 raise ValueError("too large to be read")
             body = await environ["wsgi.input"].read(length)
             for pkt in _Payload(encoded_payload=body.decode()).packets:
@@ -267,6 +276,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self._carrier, self._context = CARRIER.get(), copy_context()
         if self._carrier is not None:
             self._carrier.listen(self._hear)
+            self._carrier.limit(None if self._known else FIRST_BYTES)
         try:
             await self._read(ws)
         except asyncio.CancelledError:
@@ -360,6 +370,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def message(data: str | bytes) -> packet.Packet:
         """Make the packet of a message."""
         return packet.Packet(packet.MESSAGE, data)
+
+    def know(self, sid: str) -> None:
+        """Let a client say as much as others: it has connected to a namespace."""
+        socket = self.sockets.get(sid)
+        if socket is not None:
+            socket.know()
 
     def spawn(self, coroutine: Any, context: Context | None = None) -> None:
         """Run something beside, by default in a copy of the context, and keep it until it is done."""

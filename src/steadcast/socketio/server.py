@@ -123,6 +123,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         finally:
             held = self._let_go(eio_sid, namespace)
         if self.manager.sid_from_eio_sid(eio_sid, namespace) is not None:
+            self.eio.know(eio_sid)
             for pkt in held:
                 await self.eio.send_packet(eio_sid, pkt)
 

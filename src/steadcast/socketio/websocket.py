@@ -137,6 +137,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Offer every text to `listener` before it would have to wait; it tells whether it took it."""
         self._listener = listener
 
+    def limit(self, size: int | None) -> None:
+        """Take messages of so many bytes at most from now on, or as many as is configured."""
+        self.conn.max_message_size = self.config.ws_max_size if size is None else size
+
     def leave(self, reader: Reader) -> None:
         """Tell this reader nothing any more."""
         if self._reader is reader:
