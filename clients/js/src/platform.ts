@@ -48,17 +48,19 @@ export function uuid(): string {
 }
 
 function onWake(wake: () => void): () => void {
-  if (typeof window === "undefined" || typeof document === "undefined") return () => undefined;
+  // Node has neither; a worker has the network's events, and no document.
+  if (typeof addEventListener !== "function") return () => undefined;
+  const page = typeof document === "undefined" ? undefined : document;
   const visible = () => {
-    if (document.visibilityState === "visible") wake();
+    if (page?.visibilityState === "visible") wake();
   };
-  window.addEventListener("online", wake);
-  window.addEventListener("pageshow", wake);
-  document.addEventListener("visibilitychange", visible);
+  addEventListener("online", wake);
+  addEventListener("pageshow", wake);
+  page?.addEventListener("visibilitychange", visible);
   return () => {
-    window.removeEventListener("online", wake);
-    window.removeEventListener("pageshow", wake);
-    document.removeEventListener("visibilitychange", visible);
+    removeEventListener("online", wake);
+    removeEventListener("pageshow", wake);
+    page?.removeEventListener("visibilitychange", visible);
   };
 }
 

@@ -1,5 +1,19 @@
 import { expect, it, vi } from "vitest";
-import { uuid } from "../src/platform.js";
+import { PLATFORM, uuid } from "../src/platform.js";
+
+it("hears in a worker, which has no window, that the network is back", () => {
+  const worker = new EventTarget();
+  vi.stubGlobal("addEventListener", worker.addEventListener.bind(worker));
+  vi.stubGlobal("removeEventListener", worker.removeEventListener.bind(worker));
+  const wake = vi.fn();
+  const end = PLATFORM.onWake(wake);
+  worker.dispatchEvent(new Event("online"));
+  expect(wake).toHaveBeenCalledTimes(1);
+  end();
+  worker.dispatchEvent(new Event("online"));
+  expect(wake).toHaveBeenCalledTimes(1);
+  vi.unstubAllGlobals();
+});
 
 it("makes UUIDs of version 7, which no two are alike and begin with the time", () => {
   const ids = Array.from({ length: 1_000 }, uuid);
