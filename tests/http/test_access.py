@@ -127,6 +127,11 @@ def test_a_login_that_fails_gives_no_cookie(client: Client, body: object, status
     assert "set-cookie" not in answer.headers
 
 
+def test_a_login_is_short_for_nobody_is_known_who_sends_one(client: Client) -> None:
+    answer = client.ask("POST", "/v1/login", {"token": "x" * 65_536})
+    assert (answer.status, answer.json["code"], answer.json["limit"]) == (413, "body_too_large", 65_536)
+
+
 def test_without_a_token_set_a_login_changes_nothing() -> None:
     with serving() as (_, client):
         answer = client.ask("POST", "/v1/login", {"token": "any"})

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 COOKIE: Final = "steadcast_session"
 COOKIE_AGE: Final = 30 * 24 * 3600
 """Seconds after which a browser is asked for the token again."""
+LOGIN_BYTES: Final = 64 * 1024
+"""The largest body of a login: whoever sends it has shown no token yet."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 IDENTITY: Final = "steadcast.identity"
 """Where a request's scope keeps who it comes from."""
@@ -140,7 +142,7 @@ def bearer(header: str | None) -> str | None:
 
 async def login(context: Context, request: Request) -> Response:
     """Take the token from a page, once, and give it a cookie that no script can read: `POST /v1/login`."""
-    body = decode_json(await read_body(context, request))
+    body = decode_json(await read_body(context, request, LOGIN_BYTES))
     token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str):
         raise InvalidRequest('the body is {"token": "…"}', field="token")

@@ -22,8 +22,8 @@ WHOLE: Final = "steadcast.whole"
 _decoder: Final = msgspec.json.Decoder()
 
 
-async def read_body(context: Context, request: Request) -> bytes:
-    """Read the whole body, at most `limits.body` bytes of it, whatever its length was declared to be.
+async def read_body(context: Context, request: Request, limit: int | None = None) -> bytes:
+    """Read the whole body, at most `limit` bytes of it (`limits.body`), whatever length was declared.
 
     Raises `TooLarge` (`body_too_large`) as soon as that is known, `InvalidRequest` for a compressed body, and
     408 `request_timeout`. The rest of a refused body is the server's to throw away, so the connection stays.
@@ -33,7 +33,7 @@ async def read_body(context: Context, request: Request) -> bytes:
         raise InvalidRequest(
             f"a body is taken as it is, not in {encoding[:40]}", code="unsupported_media_type"
         )
-    limit = context.limits.body
+    limit = context.limits.body if limit is None else min(limit, context.limits.body)
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and whole_number(declared, limit) is None:
         _refuse(limit)
