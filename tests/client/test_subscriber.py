@@ -351,3 +351,21 @@ def test_what_no_server_would_take_is_refused_at_once(
 def test_a_url_of_no_server_is_refused_at_once() -> None:
     with pytest.raises(InvalidRequest):
         Subscriber("127.0.0.1:port", "s")
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+async def test_a_close_that_was_cancelled_is_finished_by_the_next_one(house: House, steps: int) -> None:
+    """As where a task that closes is cancelled by who then leaves the `async with`."""
+    subscriber = Subscriber(house.url, "s")
+    async with subscriber:
+        async with asyncio.timeout(30):
+            while subscriber._connection is None:
+                await asyncio.sleep(0.01)
+        session = subscriber._connection._http
+        closing = asyncio.create_task(subscriber.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+    assert session.closed
+    await subscriber.aclose()

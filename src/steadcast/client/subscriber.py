@@ -152,9 +152,10 @@ class Subscriber:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Disconnect and end the iteration; `cursors` says what was applied."""
-        if self._closed:
-            return
+        """Disconnect and end the iteration; `cursors` says what was applied.
+
+        A second call finishes what the first was cancelled in.
+        """
         self._closed = True
         self._wake.set()
         if self._timer is not None:
