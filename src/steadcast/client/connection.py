@@ -19,6 +19,7 @@ log = logging.getLogger("steadcast.subscriber")
 
 LOOK: Final = 1.0
 """Seconds between two looks at a connection whose end may have come unnoticed."""
+
 PING_GRACE: Final = 10.0
 """Seconds that a ping may come later than its server said."""
 
