@@ -266,6 +266,35 @@ async def test_ids_that_outlive_their_events_are_swept_from_the_log_too(nodes: N
     assert not (await again.append("s", [event(1)]))[0].duplicate
 
 
+async def test_what_was_trimmed_while_a_node_was_away_is_a_gap_in_what_it_follows(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events behind it stand in the log before the mark that tells of it."""
+    here, away = nodes.open(), nodes.open()
+    seen = await here.append("s", events(range(3)))
+    await away.describe()
+    watch, back, connect = away.watch(), asyncio.Event(), Link.connect
+
+    async def connect_later(options: Options, server: str, *, name: str) -> Link:
+        await back.wait()
+        return await connect(options, server, name=name)
+
+    monkeypatch.setattr(Link, "connect", connect_later)
+    assert away._log._link is not None
+    await away._log._link.aclose()
+    more = await here.append("s", events(range(3, 10)))
+    new = await here.append("new", events(range(10)))
+    for stream, upto in (("s", more[3]), ("new", new[3])):
+        await here.trim(stream, NORMAL, upto.position.offset)
+    back.set()
+    for stream, upto in (("s", more[3]), ("new", new[3])):
+        batch = await anext(watch)
+        assert (batch.stream, batch.after) == (stream, upto.position.offset)
+    with pytest.raises(PositionLost) as caught:
+        await away.read("s", NORMAL, seen[-1].position.offset)
+    assert caught.value.lost == (seen[-1].position.offset + 1, more[3].position.offset)
+
+
 # A server that ends
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -11,9 +13,9 @@ from steadcast.engines.jetstream_records import ROLLUP, Kind
 from steadcast.errors import EngineRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from steadcast.engines.jetstream_index import Index
+    from steadcast.engines.jetstream_index import Index, LaneIndex
     from steadcast.engines.jetstream_link import Link
     from steadcast.engines.jetstream_records import Subjects
     from steadcast.engines.jetstream_url import Options
@@ -133,6 +135,20 @@ async def is_same(
     instead = subjects.mark(stream, lane) if kind is Kind.EVENT else witness.subject
     later = await _message(link, options, {"last_by_subj": instead})
     return later is not None and int(later["seq"]) > witness.seq
+
+
+async def take_marks(
+    link: Link, options: Options, subjects: Subjects, index: Index, lanes: Sequence[LaneIndex]
+) -> None:
+    """Have the index know some lanes' marks as the stream's leader has them. Raises `EngineUnavailable`."""
+    hole = index.hole
+    found = await asyncio.gather(
+        *(_message(link, options, {"last_by_subj": subjects.mark(lane.stream, lane.lane)}) for lane in lanes)
+    )
+    for lane, mark in zip(lanes, found, strict=True):
+        if mark is not None and int(mark["seq"]) > lane.mark_seq:
+            index.take_mark(lane, int(mark["seq"]), b64decode(mark.get("data", "")))
+        lane.sure = hole
 
 
 async def _message(link: Link, options: Options, which: Mapping[str, Any]) -> dict[str, Any] | None:

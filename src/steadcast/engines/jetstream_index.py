@@ -7,6 +7,7 @@ spills into the temporary folder.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -34,7 +35,10 @@ CREATE TABLE old_ids (at INTEGER, key BLOB, PRIMARY KEY (at, key)) WITHOUT ROWID
 
 @dataclass(slots=True)
 class LaneIndex:
-    """One lane; `mark_seq` is where its mark stands in the log."""
+    """One lane; `mark_seq` is where its mark stands in the log.
+
+    `sure` is the sequence up to which no event of it was passed over unseen: see `Index.unsure`.
+    """
 
     number: int
     stream: str
@@ -44,6 +48,7 @@ class LaneIndex:
     events: int = 0
     bytes: int = 0
     mark_seq: int = 0
+    sure: int = 0
 
     def state(self) -> LaneState:
         """Give what `Engine.describe` tells of it."""
@@ -90,6 +95,7 @@ class Index:
         self.epoch: str | None = None
         self.epoch_was: str | None = None
         self.epoch_seq = 0
+        self.hole = 0
         self.witness: Witness | None = None
         self.doubled = 0
         self.malformed = 0
@@ -121,6 +127,32 @@ class Index:
                 self._witness(record)
                 self.seq = max(self.seq, record.seq)
         return added
+
+    def unsure(self, records: Sequence[Record]) -> list[LaneIndex]:
+        """Give the lanes of which events may have been in the log, and gone, before this node came by.
+
+        Records that are missing from the log's sequence were trimmed or replaced meanwhile. A lane's mark
+        tells which it was, but stands behind events that are still there: it must be known before they are
+        folded, or they would seem to follow what was seen last.
+        """
+        lanes: dict[int, LaneIndex] = {}
+        heads: dict[int, int] = {}
+        seq = self.seq
+        for record in records:
+            if record.seq > seq + 1:
+                self.hole = record.seq - 1
+            seq = max(seq, record.seq)
+            if record.kind is Kind.EVENT:
+                lane = self.lane(record.stream, record.lane)
+                if max(lane.sure, heads.get(lane.number, lane.head)) < self.hole:
+                    lanes[lane.number] = lane
+                heads[lane.number] = record.seq
+        return list(lanes.values())
+
+    def take_mark(self, lane: LaneIndex, seq: int, body: bytes) -> None:
+        """Take a lane's mark in before its turn; one that is none is counted in its turn."""
+        with suppress(ValueError), self._db:
+            self._trim(lane, seq, body)
 
     def _fold_meta(self, record: Record) -> None:
         try:
@@ -182,9 +214,11 @@ class Index:
         return True
 
     def _mark(self, record: Record) -> None:
-        lane = self.lane(record.stream, record.lane)
-        lane.mark_seq = record.seq
-        upto = decode_mark(record.body, record.seq)
+        self._trim(self.lane(record.stream, record.lane), record.seq, record.body)
+
+    def _trim(self, lane: LaneIndex, seq: int, body: bytes) -> None:
+        lane.mark_seq = max(lane.mark_seq, seq)
+        upto = decode_mark(body, seq)
         gone: Any = self._db.execute(
             "SELECT count(*), coalesce(sum(size), 0) FROM events WHERE lane = ? AND seq <= ?",
             (lane.number, upto),

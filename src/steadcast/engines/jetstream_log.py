@@ -21,7 +21,7 @@ import nats.errors
 import structlog
 
 from steadcast.engines.base import PAGE_EVENTS
-from steadcast.engines.jetstream_check import check_stream, is_same, keep_spare, stream_config
+from steadcast.engines.jetstream_check import check_stream, is_same, keep_spare, stream_config, take_marks
 from steadcast.engines.jetstream_follow import Follower
 from steadcast.engines.jetstream_index import Index
 from steadcast.engines.jetstream_link import (
@@ -276,7 +276,7 @@ class Log:
         try:
             last, certain = await self._now(link)
             await follower.start(self.index.seq + 1)
-            while self.index.seq < last and (await self._take(follower) or certain):
+            while self.index.seq < last and (await self._take(link, follower) or certain):
                 pass
             self.index.seq = max(self.index.seq, last)
             await self._settle_epoch(link, follower, rewound)
@@ -284,7 +284,7 @@ class Log:
             self._link, self._trouble = link, None
             self._ready.set()
             while True:
-                await self._take(follower)
+                await self._take(link, follower)
         except EngineUnavailable as error:
             if link.ended.is_set() or not self._ready.is_set():
                 raise
@@ -313,12 +313,14 @@ class Log:
                 raise
             return int((await self._info(link))["state"]["last_seq"]), False
 
-    async def _take(self, follower: Follower) -> bool:
+    async def _take(self, link: Link, follower: Follower) -> bool:
         """Fold what comes; False where the server says that nothing more is there."""
         records = await follower.take()
         self.caught_up = max(self.caught_up, follower.heard)
         if not records:
             return False
+        if unsure := self.index.unsure(records):
+            await take_marks(link, self.options, self.subjects, self.index, unsure)
         self.counts.folded += len(records)
         for _, group in groupby(records, key=lambda record: record.kind is Kind.EPOCH):
             added = self.index.fold(list(group))
@@ -419,7 +421,7 @@ class Log:
             if error.code != WRONG_SEQUENCE:
                 raise error.told() from error
         while index.epoch_seq == before:
-            await self._take(follower)
+            await self._take(link, follower)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
