@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import pytest
 
-from steadcast.engines import sqlite_read, sqlite_writer
+from steadcast.engines import sqlite, sqlite_read, sqlite_trim, sqlite_writer
 from steadcast.engines.base import Retention
 from steadcast.engines.sqlite import SqliteEngine
 from steadcast.errors import EngineRefused, EngineUnavailable, QueueFull
@@ -395,10 +395,28 @@ async def test_a_clock_that_is_corrected_a_little_is_trusted(opened: Open, clock
     assert await engine.trim() == 1
 
 
+async def test_ids_are_swept_as_fast_as_they_come(
+    path: Path, opened: Open, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "SWEEP_STEPS", 1)
+    for module in (sqlite, sqlite_trim):
+        monkeypatch.setattr(module, "STEP_IDS", 50)
+    engine = opened(retention=Retention(events=1), ids_age=100.0)
+    for start in range(0, 18_000, 300):
+        await engine.append("s", events(range(start, start + 300)))
+        clock.advance(20)
+        await engine.trim()
+    other = apsw.Connection(str(path))
+    known = other.execute("SELECT count(*) FROM ids").get
+    other.close()
+    assert known < 3 * 300 * 100 / 20  # of 18,000; the 1,500 of the last 100 s have to be known
+
+
 async def test_many_ids_are_swept_in_steps_over_several_trims(opened: Open, clock: Clock) -> None:
     engine = opened(retention=Retention(events=1), ids_age=100.0)
     for start in range(0, 50_000, 2_500):
         await engine.append("s", events(range(start, start + 2_500)))
+    await engine.trim()
     clock.advance(101)
     swept = []
     for _ in range(3):

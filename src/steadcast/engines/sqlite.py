@@ -13,6 +13,7 @@ from steadcast.engines.clocks import Clocks, steady
 from steadcast.engines.page import check_limit, check_trim, prepare
 from steadcast.engines.sqlite_read import Readers, describe, read_page
 from steadcast.engines.sqlite_trim import (
+    STEP_IDS,
     Rule,
     Sweep,
     drop_upto,
@@ -44,7 +45,7 @@ QUEUE_BYTES: Final = 64 * 1024 * 1024
 BUSY: Final = 2.0
 """Seconds for which another program's lock on the file is waited for."""
 SWEEP_STEPS: Final = 16
-"""Steps that one `trim` takes through the ids; the next one goes on from there."""
+"""Steps that one `trim` takes through the ids at least; the next one goes on from there."""
 
 
 class SqliteStatistics(msgspec.Struct, kw_only=True):
@@ -95,6 +96,7 @@ class SqliteEngine:
         self._swept_to: dict[Sweep, tuple[int, bytes] | None] = {sweep_step: None, sweep_old_step: None}
         self._trimmed = 0
         self._ids_swept = 0
+        self._appended = 0
 
     async def append(self, stream: str, events: Sequence[Event]) -> list[Receipt]:
         """Add events, all or none, durable once this returns; see `Engine.append`."""
@@ -182,11 +184,15 @@ class SqliteEngine:
         before = self._clocks.before(self._ids_age)
         if before is None:
             return
+        appended, before_that = self._writer.counts.appended, self._appended
+        self._appended = appended
+        # Twice as many as came: with fewer, ids that come faster than they are looked at are never all swept.
+        steps = max(SWEEP_STEPS, 2 * (appended - before_that) // STEP_IDS)
         for step in self._swept_to:
-            await self._sweep_stretches(step, before)
+            await self._sweep_stretches(step, before, steps)
 
-    async def _sweep_stretches(self, step: Sweep, before: int) -> None:
-        for _ in range(SWEEP_STEPS):
+    async def _sweep_stretches(self, step: Sweep, before: int, steps: int) -> None:
+        for _ in range(steps):
             after = self._swept_to[step] or (0, b"")
             swept, self._swept_to[step] = await self._writer.call(partial(step, after=after, before=before))
             self._ids_swept += swept
