@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shutil
 import time
@@ -21,7 +22,7 @@ from steadcast.engines.base import Retention
 from steadcast.engines.clocks import MAX_DRIFT
 from steadcast.engines.jetstream import FETCHES, JetStreamEngine
 from steadcast.engines.jetstream_append import Appender
-from steadcast.engines.jetstream_link import ANSWER_LIMIT, ID_IN_PROCESS, Answered, Link
+from steadcast.engines.jetstream_link import ANSWER_LIMIT, ID_IN_PROCESS, Answered, Link, away
 from steadcast.engines.jetstream_records import Subjects
 from steadcast.engines.jetstream_url import Options, parse_url, without_secrets
 from steadcast.errors import EngineRefused, EngineUnavailable, IdConflict, PositionLost, TooLarge
@@ -432,6 +433,32 @@ async def test_a_consumer_that_is_gone_is_made_anew_and_nothing_is_missed(nodes:
             seen += ids(await anext(watch))
     assert engine.statistics().log.consumers == 2
     assert engine.statistics().log.connects == 1
+
+
+async def test_a_question_that_fails_when_all_who_asked_have_gone_is_no_complaint(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, asked, fails, complaints = nodes.open(), asyncio.Event(), asyncio.Event(), list[Any]()
+    await engine.describe()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, told: complaints.append(told))
+
+    async def nothing(_link: Link, _name: str, _body: Any = None) -> Any:
+        asked.set()
+        await fails.wait()
+        raise away("JetStream didn't answer")
+
+    monkeypatch.setattr(Link, "api", nothing)
+    asking = asyncio.create_task(engine.describe())
+    await asked.wait()
+    asking.cancel()
+    await asyncio.wait({asking})
+    question = engine._log._asking
+    assert question is not None
+    fails.set()
+    await asyncio.wait({question})
+    engine._log._asking = question = None
+    gc.collect()
+    assert not complaints
 
 
 @pytest.mark.parametrize("lagging", range(FETCHES))

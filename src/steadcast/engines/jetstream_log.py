@@ -161,6 +161,8 @@ class Log:
             await asyncio.wait({asking})
         if self._asking is None or self._asking is asking:
             self._asking = asyncio.create_task(self._last_seq())
+            # All who asked may have given up when it fails.
+            self._asking.add_done_callback(lambda asking: asking.cancelled() or asking.exception())
         last = await asyncio.shield(self._asking)
         try:
             await self.reached(last)
