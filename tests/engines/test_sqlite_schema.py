@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -263,3 +265,38 @@ def test_there_is_no_epoch_to_mint_without_a_file(path: Path) -> None:
     with pytest.raises(EngineRefused):
         mint_epoch(path)
     assert not path.exists()
+
+
+# Names that the locale can't read
+
+
+def test_a_log_beside_names_beyond_ascii_is_opened_in_the_c_locale_too(tmp_path: Path) -> None:
+    """As under cron: its characters come to Python as no text, and are what SQLite reads all the same."""
+    folder = tmp_path / "büro"
+    folder.mkdir()
+    program = """
+import asyncio
+from steadcast import Steadcast
+
+async def main():
+    async with Steadcast(engine="sqlite:///log.db") as cast:
+        print((await cast.publish("s", type="t")).position.offset)
+
+asyncio.run(main())
+"""
+    environ = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, check=False, timeout=60, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert (folder / "log.db").exists()
+
+
+async def test_a_path_that_is_no_utf_8_is_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xfcro")
+    folder.mkdir()
+    engine = SqliteEngine(folder / "log.db")
+    with pytest.raises(EngineRefused, match="UTF-8"):
+        await engine.describe()
+    await engine.aclose()

@@ -13,6 +13,7 @@ import os
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -23,7 +24,6 @@ from steadcast.errors import EngineRefused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import FileIO
-    from pathlib import Path
 
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x53744364
@@ -132,12 +132,22 @@ def open_log(path: Path, *, busy: float) -> Log:
         raise told from error
 
 
+def _in_utf8(path: Path) -> str:
+    """Give a path as SQLite reads it, whatever the locale makes of its bytes."""
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeDecodeError as error:
+        told = Path(os.fsencode(path).decode(errors="backslashreplace"))
+        raise invalid(told, "SQLite takes paths in UTF-8 alone") from error
+
+
 def connect(path: Path, flags: int, *, busy: float, cache: int = READ_CACHE) -> apsw.Connection:
     """Open a connection; raises what `sqlite_errors` makes of SQLite's errors."""
     if path.is_dir():
         raise invalid(path, "it is a folder")
+    name = _in_utf8(path)
     try:
-        conn = apsw.Connection(str(path), flags=flags, statementcachesize=512)
+        conn = apsw.Connection(name, flags=flags, statementcachesize=512)
     except apsw.Error as error:
         raise _cannot_open(error, path) from error
     try:
