@@ -31,8 +31,8 @@ class OneLoop:
 
     def _elsewhere(self) -> InvalidRequest:
         return InvalidRequest(
-            f"{self._what} belongs to the asyncio event loop that it was first used in: from a thread, hand its"
-            " coroutines there by asyncio.run_coroutine_threadsafe(…, loop); make a new one for each"
+            f"{self._what} belongs to the asyncio event loop that it was first used in: from a thread, hand"
+            " its coroutines there by asyncio.run_coroutine_threadsafe(…, loop); make a new one for each"
             " asyncio.run",
             field="loop",
         )
