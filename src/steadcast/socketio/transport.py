@@ -244,7 +244,7 @@ class Transport:
             self.spawn(self._server.eio.disconnect(eio_sid))  # one that came too often may not stay either
 
     def _seldom(self) -> dict[str, float]:
-        """Tell of pings that are further apart than clients take for granted (docs/adr/0030)."""
+        """Tell of pings that are further apart than clients take for granted (docs/adr/0026)."""
         interval = self._connections.ping_interval
         return {"ping_interval": interval} if interval > PINGED_EVERY else {}
 
