@@ -300,3 +300,22 @@ async def test_a_path_that_is_no_utf_8_is_refused_in_words(tmp_path: Path) -> No
     with pytest.raises(EngineRefused, match="UTF-8"):
         await engine.describe()
     await engine.aclose()
+
+
+async def test_a_new_log_is_for_its_owner_alone_and_one_that_is_there_keeps_its_mode(
+    path: Path, opened: Open
+) -> None:
+    before = os.umask(0o022)
+    try:
+        engine = opened()
+        await engine.append("s", [event("1")])
+        files = [path, *path.parent.glob(f"{path.name}-*")]
+        assert len(files) == 3
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        await engine.aclose()
+        path.chmod(0o640)
+        again = opened()
+        await again.append("s", [event("2")])
+        assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)

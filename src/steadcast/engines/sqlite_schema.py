@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -118,6 +118,7 @@ def open_log(path: Path, *, busy: float) -> Log:
     Raises `EngineRefused` (`engine_newer`, `engine_invalid`) for a file that isn't ours to write, and
     `EngineUnavailable` for what can pass.
     """
+    _make_private(path)
     conn = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, busy=busy, cache=WRITE_CACHE)
     try:
         version = _version(conn, path)
@@ -130,6 +131,15 @@ def open_log(path: Path, *, busy: float) -> Log:
         told = from_sqlite(error, path, conn.system_errno)
         conn.close(force=True)
         raise told from error
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that isn't there yet, for its owner alone; SQLite's other files follow it in that.
+
+    One that is there isn't even opened: to close it would take SQLite's locks on it from the whole process.
+    """
+    with suppress(OSError):  # SQLite meets the same, and it is told then
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _in_utf8(path: Path) -> str:
