@@ -328,9 +328,9 @@ class Transport:
         self._in_flight[sid] = self._in_flight.get(sid, 0) + 1
         try:
             if emission is not None and event not in self._handlers:
-                handler, _ = self._app_handler(event, namespace, (client.id,))
-                if args == [None] and takes_only(handler, client.id):
-                    args = []
+                if args == [None]:
+                    handler, _ = self._app_handler(event, namespace, (client.id,))
+                    args = [] if takes_only(handler, client.id) else args
                 return await self._once(client, event, namespace, args, emission)
             return await self._run(client, event, namespace, args)
         finally:
