@@ -656,6 +656,25 @@ async def test_whoever_is_not_let_in_is_told_and_does_not_wait(tmp_path: Path) -
 # URLs
 
 
+async def refusal(engine: JetStreamEngine) -> EngineRefused:
+    """Wait until a node isn't let in any more; it is served until then."""
+    with pytest.raises(EngineRefused) as caught:  # noqa: PT012 - as it says
+        async with asyncio.timeout(30):
+            while True:
+                await healed(engine)
+    return caught.value
+
+
+async def taken_again(engine: JetStreamEngine, epoch: str) -> None:
+    """Wait until a node is let in again, to the same log."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(EngineUnavailable, EngineRefused):
+                assert (await engine.append("s", [event(1)]))[0].position.epoch == epoch
+                return
+            await asyncio.sleep(0.02)
+
+
 async def test_a_node_that_is_not_let_in_for_a_while_refuses_for_now_and_heals(tmp_path: Path) -> None:
     """Its credentials have expired, or its account has lost JetStream: that is mended while it runs."""
     account = "accounts {{ A {{ jetstream: {js}, users: [{{user: u, pass: {word}}}] }} }}"
@@ -667,17 +686,9 @@ async def test_a_node_that_is_not_let_in_for_a_while_refuses_for_now_and_heals(t
         epoch = (await engine.append("s", [event(1)]))[0].position.epoch
         for js, word in (("enabled", "new"), ("disabled", "old")):
             guarded.reload(account.format(js=js, word=word))
-            with pytest.raises(EngineRefused) as caught:  # noqa: PT012 - it is served until then
-                while True:
-                    await healed(engine)
-            assert caught.value.temporary
+            assert (await refusal(engine)).temporary
             guarded.reload(account.format(js="enabled", word="old"))
-            async with asyncio.timeout(30):
-                while True:
-                    with suppress(EngineUnavailable, EngineRefused):
-                        assert (await engine.append("s", [event(1)]))[0].position.epoch == epoch
-                        break
-                    await asyncio.sleep(0.02)
+            await taken_again(engine, epoch)
     finally:
         await nodes.aclose()
         guarded.kill()
@@ -697,17 +708,9 @@ async def test_credentials_of_a_file_let_a_node_in_and_are_read_anew_when_they_e
                     epoch = (await engine.describe()).epoch
                     break
                 await asyncio.sleep(0.1)
-        with pytest.raises(EngineRefused):  # noqa: PT012 - it is served until then
-            async with asyncio.timeout(30):
-                while True:
-                    await healed(engine)
+        await refusal(engine)
         operator.let_in(creds)
-        async with asyncio.timeout(30):
-            while True:
-                with suppress(EngineUnavailable, EngineRefused):
-                    assert (await engine.append("s", [event(1)]))[0].position.epoch == epoch
-                    break
-                await asyncio.sleep(0.02)
+        await taken_again(engine, epoch)
     finally:
         await nodes.aclose()
         guarded.kill()
