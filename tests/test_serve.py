@@ -177,3 +177,19 @@ def test_logs_are_json_by_setting_and_readable_otherwise(tmp_path: Path, form: s
         first = server.log().splitlines()[0]
         told: dict[str, Any] = json.loads(first) if form == "json" else {"event": first}
         assert "serving" in told["event"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_a_library_logs_is_told_once_in_the_same_form_whatever_a_client_put_into_it(
+    tmp_path: Path, form: str
+) -> None:
+    forged = "x%0a2026-01-01T00:00:00Z%20[error]%20all%20is%20lost%1b[2J"
+    with Server(tmp_path, STEADCAST_LOG_FORMAT=form) as server:
+        assert server.get(f"/socket.io/?EIO=4&transport=polling&sid={forged}").status_code == 400
+        wait_until(lambda: "Invalid session x" in server.log())
+        assert server.kill(signal.SIGTERM) == 0  # it writes all that it has to tell
+        lines = server.log().splitlines()
+    assert len([line for line in lines if "all is lost" in line]) == 1, lines
+    assert not [line for line in lines if line.startswith("2026-01-01") or "\x1b" in line], lines
+    if form == "json":
+        assert {json.loads(line)["level"] for line in lines} <= {"info", "error"}

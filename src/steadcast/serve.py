@@ -29,7 +29,7 @@ from steadcast.client.spooled import spool_root
 from steadcast.engines.jetstream_url import without_secrets
 from steadcast.errors import InvalidRequest, SteadcastError
 from steadcast.http.patience import patient
-from steadcast.logs import hiding, secrets_of
+from steadcast.logs import hiding, one_line, secrets_of
 from steadcast.outlet import Outlet
 from steadcast.socketio.server import MAX_MESSAGE
 from steadcast.socketio.websocket import DirectWebSocket
@@ -110,9 +110,13 @@ def configure_logs(settings: Settings, *before: Settings, out: Outlet) -> None:
     own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common], processors=[own, renderer]
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common, one_line],
+            processors=[own, renderer],
         )
     )
+    for name in ("socketio.server", "engineio.server"):
+        # One without a level is given a handler of its own, which writes past `out`, and waits for it.
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
