@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import socketio
 
+from steadcast.event import Event
 from steadcast.socketio.timeouts import Timeouts
-from steadcast.socketio.transport import IN_FLIGHT
+from steadcast.socketio.transport import IN_FLIGHT, SOONEST
 from tests.support.house import House, Peer, listening
 
 OVER = 20
+WAITED_FOR = Event(id="e", source="t", type="t", time="2026-01-01T00:00:00Z", data=msgspec.Raw(b"1"))
 
 
 async def test_more_events_than_are_handled_at_a_time_are_refused_for_now_and_others_are_served() -> None:
@@ -33,6 +36,7 @@ async def test_more_events_than_are_handled_at_a_time_are_refused_for_now_and_ot
         await greedy.until(lambda: sum(call.done() for call in calls) == OVER, "the refusals")
         refused = [call.result()["error"] for call in calls if call.done()]
         assert {(error["code"], error["temporary"]) for error in refused} == {("rate_limited", True)}
+        assert {error["retry_after"] for error in refused} == {SOONEST}
         assert at_work == IN_FLIGHT
         assert house.connections.counts["refused_in_flight"] == OVER
         assert (await other.call("subscribe", {"stream": "s"}))["ok"]
@@ -42,3 +46,31 @@ async def test_more_events_than_are_handled_at_a_time_are_refused_for_now_and_ot
         assert await greedy.call("work", -1) == -1
         await greedy.close()
         await other.close()
+
+
+async def test_a_connection_that_is_at_its_limit_still_acks_and_pongs() -> None:
+    """Nobody hears that these were refused: it would be taken for one that is silent, and disconnected."""
+    sio = socketio.AsyncServer(async_mode="asgi")
+    free = asyncio.Event()
+
+    @sio.event
+    async def work(sid: str) -> None:
+        await free.wait()
+
+    async with listening(House(sio=sio, timeouts=Timeouts(None))) as house:
+        peer = Peer()
+        await peer.connect(house.url)
+        await peer.call("subscribe", {"stream": "s"})
+        calls = [asyncio.create_task(peer.call("work", None)) for _ in range(IN_FLIGHT + 1)]
+        await peer.until(lambda: any(call.done() for call in calls), "the refusal")
+        await house.hub.append("s", [WAITED_FOR])
+        await peer.until(lambda: peer.named("batch"), "the batch")
+        batch = peer.named("batch")[0]
+        ack = {key: batch[key] for key in ("stream", "lane", "epoch")} | {"offset": batch["upto"]}
+        await peer.sio.emit("ack", ack)
+        await peer.sio.emit("pong", {"time": 1.0})
+        await peer.until(lambda: house.connections.counts["pongs"] == 1, "the pong")
+        assert house.hub.counts["acks"] == 1
+        free.set()
+        await asyncio.gather(*calls)
+        await peer.close()

@@ -53,6 +53,10 @@ log = structlog.get_logger("steadcast.socketio")
 
 IN_FLIGHT: Final = 256
 """Events of one connection that are handled at the same time; more are refused, temporarily, and counted."""
+SOONEST: Final = 1.0
+"""Seconds after which a client whose event was refused so is asked to send it again."""
+SIGNS: Final = frozenset({"ack", "pong"})
+"""What nothing answers: a refusal would be heard by nobody, and cost a connection that does all it should."""
 
 PINGED_EVERY: Final = 30.0
 """Seconds between pings that a client counts on where its welcome says nothing of them."""
@@ -320,11 +324,11 @@ class Transport:
         if client is None:
             plain = [msgspec.to_builtins(arg) if isinstance(arg, Publish) else arg for arg in args]
             return await self._run_app(None, event, namespace, sid, plain), None
+        if event in SIGNS and not self._is_the_applications(event, args[0] if args else None):
+            return await self._run(client, event, namespace, args)
         if self._in_flight.get(sid, 0) >= IN_FLIGHT:
             self._connections.counts["refused_in_flight"] += 1
-            return _failed(
-                SteadcastError("too many events at once", code="rate_limited", temporary=True)
-            ), None
+            return _failed(RateLimited("too many events at once", retry_after=SOONEST)), None
         self._in_flight[sid] = self._in_flight.get(sid, 0) + 1
         try:
             if emission is not None and event not in self._handlers:
