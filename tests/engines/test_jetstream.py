@@ -9,15 +9,16 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import nats
 import pytest
+from structlog.testing import capture_logs
 
-from steadcast.engines import jetstream_link
+from steadcast.engines import jetstream_link, jetstream_log
 from steadcast.engines.base import Retention
 from steadcast.engines.clocks import MAX_DRIFT
 from steadcast.engines.jetstream import FETCHES, JetStreamEngine
@@ -651,6 +652,39 @@ async def test_whoever_is_not_let_in_is_told_and_does_not_wait(tmp_path: Path) -
         await nodes.aclose()
     finally:
         guarded.kill()
+
+
+async def test_a_server_that_refuses_ends_no_start_while_another_may_let_the_node_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that wasn't given the new password yet, say, while another is being restarted with it."""
+    monkeypatch.setattr(jetstream_log, "READY_LIMIT", 0.3)
+    monkeypatch.setattr(jetstream_log, "RETRY_LAST", 0.2)
+    only = 'authorization {{ user: "u", password: "{}" }}'
+    refusing, later, other = (
+        NatsServer(tmp_path / name, extra=only.format(word))
+        for name, word in (("refusing", "old"), ("later", "right"), ("other", "old"))
+    )
+    refusing.start()
+    other.start()
+    nodes = Nodes(f"nats://u:right@{refusing.address},{later.address}?stream=own")
+    try:
+        engine = nodes.open()
+        with capture_logs() as lines:
+            while engine.statistics().log.failures < 5:
+                with pytest.raises(EngineUnavailable):
+                    await engine.describe()
+        said = [line["detail"] for line in lines if line.get("server") == refusing.address]
+        assert any("doesn't let us in" in detail for detail in said)
+        assert all(one != next_one for one, next_one in pairwise(said)), "the same is told once"
+        later.start()
+        assert (await healed(engine)).epoch
+        with pytest.raises(EngineRefused):
+            await healed(nodes.open(f"nats://u:right@{refusing.address},{other.address}?stream=own"))
+    finally:
+        await nodes.aclose()
+        for each in (refusing, later, other):
+            each.kill()
 
 
 # URLs

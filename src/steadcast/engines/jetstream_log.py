@@ -95,7 +95,7 @@ class Log:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, bounded by who waits
         self._turns = count()
         self._created: str | None = None
-        self._trouble: SteadcastError | None = None
+        self._troubles: dict[str, SteadcastError] = {}  # bounded by the URL's servers; the last one is newest
         self._task: asyncio.Task[None] | None = None
         self._scouts: set[asyncio.Task[None]] = set()  # one for each connection, and it ends soon after that
         self._asking: asyncio.Task[int] | None = None
@@ -119,14 +119,26 @@ class Log:
         """Give the connection once the log can be served; raises what keeps it from that."""
         self.start()
         if not self._ready.is_set():
-            if isinstance(self._trouble, EngineRefused):
-                raise self._trouble
+            if isinstance(trouble := self._trouble(), EngineRefused):
+                raise trouble
             with suppress(TimeoutError):
                 async with asyncio.timeout(READY_LIMIT):
                     await self._ready.wait()
         if self._link is None or not self._ready.is_set():
-            raise self._trouble or away("the log is being read")
+            raise self._trouble()
         return self._link
+
+    def _trouble(self) -> SteadcastError:
+        """Say what keeps this node from its log.
+
+        A refusal only where every server has refused, or what is there is no log: one that can't be asked
+        now may still let this node in.
+        """
+        *_, last = [away("the log is being read"), *self._troubles.values()]
+        if not isinstance(last, EngineRefused) or last.code == "engine_invalid":
+            return last
+        refused = sum(isinstance(error, EngineRefused) for error in self._troubles.values())
+        return last if refused == len(set(self.options.servers)) else away(last.message)
 
     @property
     def epoch(self) -> str:
@@ -217,9 +229,10 @@ class Log:
 
     def _fail(self, error: SteadcastError, server: str) -> None:
         self.counts.failures += 1
-        if self._trouble is None or self._trouble.message != error.message:
+        before = self._troubles.pop(server, None)
+        if before is None or before.message != error.message:
             log.warning("the log is away", server=server.rpartition("@")[2], detail=error.message)
-        self._trouble = error
+        self._troubles[server] = error
 
     async def _serve(self, server: str) -> None:
         """Connect, and follow until the connection ends; its consumer may end sooner and is made anew."""
@@ -283,7 +296,8 @@ class Log:
             self.index.seq = max(self.index.seq, last)
             await self._settle_epoch(link, follower, rewound)
             self._warn_once()
-            self._link, self._trouble = link, None
+            self._link = link
+            self._troubles.clear()
             self._ready.set()
             while True:
                 await self._take(link, follower)
