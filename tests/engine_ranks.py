@@ -117,10 +117,17 @@ class RankedEngine:
             },
         )
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         if stream is not None and lane is not None and upto is not None:
             upto = self.ranks.offset(stream, lane, upto)
-        return await self.inner.trim(stream, lane, upto)
+        return await self.inner.trim(stream, lane, upto, dry_run=dry_run)
 
     async def _learn_and_close(self) -> None:
         self._learn()

@@ -162,10 +162,17 @@ class FaultyEngine:
         self._meet("describes", self.describe_error)
         return await self.engine.describe(stream)
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         """Trim, or raise `trim_error`."""
         self._meet("trims", self.trim_error)
-        return await self.engine.trim(stream, lane, upto)
+        return await self.engine.trim(stream, lane, upto, dry_run=dry_run)
 
     async def aclose(self) -> None:
         """Close the engine; what hangs goes on, and fails as the engine says."""

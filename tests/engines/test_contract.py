@@ -363,6 +363,18 @@ async def test_trimming_up_to_an_offset_leaves_head_and_the_other_lane(engine: A
     assert await engine.trim("s", NORMAL, 3) == 0
 
 
+async def test_what_trimming_would_take_is_counted_and_stays(engine: Any) -> None:
+    await engine.append("s", events(range(10)))
+    for upto, would in ((0, 0), (4, 4), (99, 10)):
+        assert await engine.trim("s", NORMAL, upto, dry_run=True) == would
+    assert (await engine.describe("s")).streams["s"][NORMAL].events == 10
+    await engine.trim("s", NORMAL, 4)
+    assert [await engine.trim("s", NORMAL, upto, dry_run=True) for upto in (3, 6)] == [0, 2]
+    assert await engine.trim("unknown", NORMAL, 5, dry_run=True) == 0
+    with pytest.raises(InvalidRequest):
+        await engine.trim("s", NORMAL, dry_run=True)
+
+
 async def test_a_lane_that_was_trimmed_completely_goes_on_at_its_head(engine: Any) -> None:
     await engine.append("s", events(range(5)))
     assert await engine.trim("s", NORMAL, 99) == 5

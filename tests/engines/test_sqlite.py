@@ -548,6 +548,46 @@ async def test_a_damaged_event_is_told_not_served_and_what_stands_before_it_is(
     assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("damage", ["UPDATE events SET event = '{'", "DELETE FROM events"])
+@pytest.mark.parametrize("upto", [3, 4, 10])
+async def test_a_damaged_or_missing_event_is_passed_by_trimming(
+    path: Path, opened: Open, damage: str, upto: int
+) -> None:
+    engine = opened()
+    await engine.append("s", events(range(10)))
+    other = apsw.Connection(str(path))
+    other.execute(f"{damage} WHERE key & 0xffffffffff IN (3, ?)", (upto,))
+    other.close()
+    assert await engine.trim("s", NORMAL, upto, dry_run=True) == upto
+    assert await engine.trim("s", NORMAL, upto) == upto
+    state = (await engine.describe("s")).streams["s"][NORMAL]
+    kept = [str(n) for n in range(upto, 10)]
+    assert (state.head, state.trimmed, state.events) == (10, upto, 10 - upto)
+    assert (state.bytes > 0) is bool(kept)
+    assert ids(await engine.read("s", NORMAL, upto)) == kept
+    await engine.append("s", [event("10")])
+    assert ids(await engine.read("s", NORMAL, upto)) == [*kept, "10"]
+    await engine.trim("s", NORMAL, 11)
+    assert (await engine.describe("s")).streams["s"][NORMAL].bytes == 0, "for all that was counted amiss"
+
+
+async def test_a_missing_event_grows_old_with_the_one_behind_it(
+    path: Path, opened: Open, clock: Clock
+) -> None:
+    engine = opened(retention=Retention(age=60))
+    await engine.append("s", events(range(3)))
+    clock.advance(30)
+    await engine.append("s", [event(3)])
+    other = apsw.Connection(str(path))
+    other.execute("DELETE FROM events WHERE key & 0xffffffffff IN (1, 2)")
+    other.close()
+    assert await engine.trim() == 0
+    clock.advance(31)
+    assert await engine.trim() == 3
+    assert ids(await engine.read("s", NORMAL, 3)) == ["3"]
+    await engine.trim("s", NORMAL, 4)
+
+
 async def test_reads_that_wait_are_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = opened()
     await engine.append("s", [event(1)])

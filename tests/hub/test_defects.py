@@ -44,10 +44,17 @@ class Broken(MemoryEngine):
         self._meet(f"read {stream}")
         return await super().read(stream, lane, after, limit, kept=kept)
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         self.trims += 1
         self._meet("trim")
-        return await super().trim(stream, lane, upto)
+        return await super().trim(stream, lane, upto, dry_run=dry_run)
 
     def watch(self) -> Watch:
         self._meet("watch")

@@ -40,8 +40,15 @@ class Kept(MemoryEngine):
                 self.world.record.add("kept", epoch, lane, offset, within(stream, receipt.id))
         return receipts
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
-        gone = await super().trim(stream, lane, upto)
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        gone = await super().trim(stream, lane, upto, dry_run=dry_run)
         if gone:
             for name, log in self._streams.items():
                 for each, state in log.lanes.items():
@@ -178,9 +185,16 @@ class GroupCommit:
     def watch(self) -> Any:
         return self.disk.watch()
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         self._check()
-        return await self.disk.trim(stream, lane, upto)
+        return await self.disk.trim(stream, lane, upto, dry_run=dry_run)
 
     async def aclose(self) -> None:
         """Nothing to release: the disk goes on to the next server."""

@@ -147,9 +147,16 @@ class SqliteProcess(SqliteEngine):
         await self._nap()
         return found
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         self._check()
-        return await super().trim(stream, lane, upto)
+        return await super().trim(stream, lane, upto, dry_run=dry_run)
 
     async def crash(self) -> int:
         """Die, once; what is being committed may just have reached the disk, unanswered."""

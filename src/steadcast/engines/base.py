@@ -116,12 +116,20 @@ class Engine(Protocol):
         """Tell the epoch and the heads, trim marks and sizes of one stream or of all."""
         ...
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         """Apply retention, or with `upto` drop a lane's events up to that offset; returns how many went.
 
-        Trimming never lowers a head and never frees an offset for another event. Nobody calls it by itself:
-        retention holds as well as somebody calls `trim()`.
-        Raises `InvalidRequest` when `upto` comes without both stream and lane.
+        With `dry_run` nothing goes, and what would is counted. Neither reads an event: one that is damaged,
+        or missing, goes and counts as any other. Trimming never lowers a head and never frees an offset for
+        another event. Nobody calls it by itself: retention holds as well as somebody calls `trim()`.
+        Raises `InvalidRequest` when `upto` comes without both stream and lane, and `dry_run` without `upto`.
         """
         ...
 

@@ -142,22 +142,31 @@ class JetStreamEngine:
         await self._log.barrier()
         return Description(epoch=self._log.epoch, streams=self._log.index.states(stream))
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         """Apply retention or drop up to an offset, and forget old ids; see `Engine.trim`.
 
         Every node may: of those that trim the same lane at once, one does it and counts it.
         """
         self._check_open()
-        check_trim(stream, lane, upto)
+        check_trim(stream, lane, upto, dry_run=dry_run)
         await self._log.barrier()
-        if upto is None:
-            await self._look_at_the_clock()
-        gone = 0
         lanes = [
             known
             for (name, which), known in self._log.index.lanes.items()
             if stream in {None, name} and lane in {None, which}
         ]
+        if dry_run and upto is not None:
+            return sum(self._log.index.count(known, upto) for known in lanes)
+        if upto is None:
+            await self._look_at_the_clock()
+        gone = 0
         for number, known in enumerate(lanes, 1):
             gone += await self._trim_lane(known, upto)
             if number % LANES_AT_ONCE == 0:

@@ -290,6 +290,13 @@ class Index:
             ),
         )
 
+    def count(self, lane: LaneIndex, upto: int) -> int:
+        """Tell how many retained events stand up to an offset."""
+        rows: Any = self._db.execute(
+            "SELECT count(*) FROM events WHERE lane = ? AND seq <= ?", (lane.number, upto)
+        ).fetchone()
+        return int(rows[0])
+
     def ids_upto(self, lane: LaneIndex, upto: int) -> list[KeptId]:
         """Give the ids of a lane's retained events up to an offset."""
         rows: Any = self._db.execute(

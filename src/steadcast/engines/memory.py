@@ -183,17 +183,27 @@ class MemoryEngine:
             streams={name: {lane: log.lanes[lane].state() for lane in LANES} for name, log in chosen.items()},
         )
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         """Apply retention or drop up to an offset, and forget old ids; see `Engine.trim`."""
         self._check_open()
-        check_trim(stream, lane, upto)
-        gone = sum(
-            self._trim_lane(log.lanes[which], upto)
+        check_trim(stream, lane, upto, dry_run=dry_run)
+        lanes = [
+            log.lanes[which]
             for name, log in self._streams.items()
             if stream in {None, name}
             for which in LANES
             if lane in {None, which}
-        )
+        ]
+        if dry_run and upto is not None:
+            return sum(max(0, min(upto, log.head) - log.trimmed) for log in lanes)
+        gone = sum(self._trim_lane(log, upto) for log in lanes)
         self._counts.trimmed += gone
         if upto is None:
             for log in self._streams.values():

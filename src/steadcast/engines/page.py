@@ -98,12 +98,14 @@ def check_limit(limit: int) -> None:
         raise InvalidRequest("a page holds at least one event", field="limit", limit=limit)
 
 
-def check_trim(stream: str | None, lane: Lane | None, upto: int | None) -> None:
-    """Raise `InvalidRequest` when it isn't clear which lane `upto` or `lane` means."""
+def check_trim(stream: str | None, lane: Lane | None, upto: int | None, *, dry_run: bool) -> None:
+    """Raise `InvalidRequest` when it isn't clear which lane is meant, or what a dry run is to count."""
     if upto is not None and (stream is None or lane is None):
         raise InvalidRequest("`upto` needs a stream and a lane", field="upto")
     if lane is not None and stream is None:
         raise InvalidRequest("a lane needs its stream", field="lane")
+    if dry_run and upto is None:
+        raise InvalidRequest("a dry run needs `upto`", field="upto")
 
 
 def check_position(after: int, head: int, trimmed: int, epoch: str) -> None:

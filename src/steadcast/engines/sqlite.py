@@ -130,10 +130,20 @@ class SqliteEngine:
         """Tell epoch, heads, trim marks and sizes as the file has them; see `Engine.describe`."""
         return await self._read(partial(describe, stream=stream))
 
-    async def trim(self, stream: str | None = None, lane: Lane | None = None, upto: int | None = None) -> int:
+    async def trim(
+        self,
+        stream: str | None = None,
+        lane: Lane | None = None,
+        upto: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
         """Apply retention or drop up to an offset, and forget old ids; see `Engine.trim`."""
-        check_trim(stream, lane, upto)
+        check_trim(stream, lane, upto, dry_run=dry_run)
         if stream is not None and lane is not None and upto is not None:
+            if dry_run:
+                state = (await self.describe(stream)).streams[stream][lane]
+                return max(0, min(upto, state.head) - state.trimmed)
             return await self._trim_lane(stream, lane, drop_upto(upto))
         rule = self._rule()
         lanes = await self._read(partial(due, rule=rule, stream=stream, lane=lane))

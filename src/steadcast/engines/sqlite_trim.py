@@ -30,7 +30,7 @@ Sweep = Callable[..., tuple[int, tuple[int, bytes] | None]]
 """A step of the sweep: from the log, `after` and `before` to how many went, and where to go on."""
 
 _lanes = msgspec.json.Decoder(list[tuple[str, Lane]]).decode
-_rows = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_rows = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +64,28 @@ class _Span:
     trimmed: int
     bytes: int
 
-    def shrink(self, rule: Rule, rows: Iterable[tuple[int, int]]) -> int:
-        """Take the events that must go off the front, up to a step's bytes; returns how many."""
-        gone = taken = 0
-        for at, size in rows:
-            if not self._must_go(rule, at) or (gone and taken + size > STEP_BYTES):
-                break
-            self.trimmed += 1
-            self.bytes -= size
-            gone += 1
-            taken += size
-        return gone
+    def shrink(self, rule: Rule, rows: Iterable[tuple[int, int, int]]) -> int:
+        """Take the events that must go off the front, up to a step's bytes; returns how many.
 
-    def _must_go(self, rule: Rule, at: int) -> bool:
+        `rows` are offsets, append times and sizes. Events that are missing go with the one behind them.
+        """
+        before, taken = self.trimmed, 0
+        for offset, at, size in rows:
+            if not self._must_go(rule, offset, at) or (taken and taken + size > STEP_BYTES):
+                break
+            self.trimmed = offset
+            self.bytes -= size
+            taken += size
+        if self.trimmed == before:
+            # None is left up to there, for all that the lane says: the last ones are missing.
+            self.trimmed = max(before, min(rule.upto, self.head))
+        # One that was damaged has another size than the one it was counted with.
+        self.bytes = max(0, self.bytes) if self.trimmed < self.head else 0
+        return self.trimmed - before
+
+    def _must_go(self, rule: Rule, offset: int, at: int) -> bool:
         return (
-            self.trimmed < rule.upto
+            offset <= rule.upto
             or self.head - self.trimmed > rule.events
             or self.bytes > rule.bytes
             or (rule.before is not None and at < rule.before)
@@ -92,7 +99,8 @@ def due(conn: apsw.Connection, rule: Rule, stream: str | None, lane: Lane | None
             "SELECT json_group_array(json_array(stream, lane)) FROM lanes"
             " WHERE head > trimmed AND stream = coalesce(?1, stream) AND lane = coalesce(?2, lane)"
             " AND (head - trimmed > ?3 OR bytes > ?4 OR"
-            " (SELECT at FROM events WHERE key = (number << ?6) + trimmed + 1) < ?5)",
+            " (SELECT at FROM events WHERE key > (number << ?6) + trimmed AND key <= (number << ?6) + head"
+            " ORDER BY key LIMIT 1) < ?5)",
             (stream, lane, rule.events, rule.bytes, rule.before, OFFSET_BITS),
         ).get
     )
@@ -117,14 +125,14 @@ def trim_step(log: Log, stream: str, lane: Lane, rule: Rule) -> int:
         return gone
 
 
-def _oldest(log: Log, base: int, span: _Span) -> list[tuple[int, int]]:
+def _oldest(log: Log, base: int, span: _Span) -> list[tuple[int, int, int]]:
     after = base + span.trimmed
     # One row from SQLite rather than a thousand: see sqlite_append.
     return _rows(
         log.conn.execute(
-            "SELECT json_group_array(json_array(at, octet_length(event))) FROM"
-            " (SELECT at, event FROM events WHERE key > ? AND key <= ? ORDER BY key LIMIT ?)",
-            (after, base + span.head, STEP_EVENTS),
+            "SELECT json_group_array(json_array(key - ?, at, octet_length(event))) FROM"
+            " (SELECT key, at, event FROM events WHERE key > ? AND key <= ? ORDER BY key LIMIT ?)",
+            (base, after, base + span.head, STEP_EVENTS),
         ).get
     )
 
