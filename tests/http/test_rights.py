@@ -59,7 +59,7 @@ def test_every_route_but_the_open_ones_names_the_scope_that_it_asks_for() -> Non
         "/openapi.json",
     }
     admin = {each.path for each in ENDPOINTS if each.scope is Scope.ADMIN}
-    assert all("/clients" in path or "/dead" in path for path in admin)
+    assert all("/clients" in path or "/dead" in path or "/trim" in path for path in admin)
     for each in ENDPOINTS:
         writes = each.method != "GET" and each.scope not in {OPEN, Scope.ADMIN}
         assert (each.scope is Scope.PUBLISH) is writes, each
@@ -81,6 +81,7 @@ def test_every_route_but_the_open_ones_names_the_scope_that_it_asks_for() -> Non
         ("GET", "/v1/dead", {"root", "admin"}),
         ("POST", "/v1/dead/x/redrive", {"root", "admin"}),
         ("DELETE", "/v1/dead/x", {"root", "admin"}),
+        ("POST", "/v1/streams/orders.eu/trim?lane=normal&upto=0", {"root", "admin"}),
         ("GET", "/v1/clients", {"root", "admin"}),
         ("POST", "/v1/clients/x/disconnect", {"root", "admin"}),
     ],

@@ -24,13 +24,16 @@ class NodeSubscriber:
         self.states: list[str] = []
 
     async def follow(self, url: str, **environ: str) -> None:
+        await self.start(url, **environ)
+        await until(lambda: "live" in self.states, what="the client is live")
+
+    async def start(self, url: str, **environ: str) -> None:
         node = shutil.which("node") or str(ROOT / ".venv" / "bin" / "node")
         script = ROOT / "clients" / "js" / "tests" / "node_subscriber.mjs"
         self.process = await asyncio.create_subprocess_exec(
             node, script, url, "orders", '"start"', stdout=subprocess.PIPE, env=os.environ | environ
         )
         self.task = asyncio.create_task(self._read())
-        await until(lambda: "live" in self.states, what="the client is live")
 
     async def _read(self) -> None:
         assert self.process.stdout is not None

@@ -8,13 +8,12 @@ from urllib.parse import quote
 
 import typer
 
-from steadcast.commands.exits import Exit, code_for, leave, tell, token_advice
+from steadcast.commands.admin import ask_server, refusal
+from steadcast.commands.exits import Exit, leave, tell
 from steadcast.commands.options import DEFAULT, AsJson, Token, Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from steadcast.commands.asking import Answer
 
 app = typer.Typer(
     name="dead",
@@ -27,10 +26,6 @@ Ids: TypeAlias = Annotated[
     list[str] | None, typer.Argument(help="Ids as `list` shows them.", show_default=False)
 ]
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="Every dead event, the oldest first.")]
-
-_LARGEST = 512 * 1024 * 1024
-"""Bytes of a listing: 1,000 dead events of 256 KiB each, and room around them."""
-_PATIENCE = 30.0
 
 
 @app.command("list")
@@ -59,9 +54,9 @@ def redrive(ids: Ids = None, every: All = False, url: Url = DEFAULT, token: Toke
     """
 
     def again(dead: str) -> str | None:
-        answer = _ask(url, token, f"/v1/dead/{quote(dead, safe='')}/redrive", method="POST")
+        answer = ask_server(url, token, f"/v1/dead/{quote(dead, safe='')}/redrive", method="POST")
         if answer.status != _OK:
-            return _refusal(answer)
+            return refusal(answer)
         result = answer.json()["result"]
         epoch, offset = result["position"]
         note = "  it had arrived" if result["duplicate"] else ""
@@ -76,16 +71,16 @@ def drop(ids: Ids = None, every: All = False, url: Url = DEFAULT, token: Token =
     """Forget dead events for good. Exits 1 where one isn't there."""
 
     def away(dead: str) -> str | None:
-        answer = _ask(url, token, f"/v1/dead/{quote(dead, safe='')}", method="DELETE")
+        answer = ask_server(url, token, f"/v1/dead/{quote(dead, safe='')}", method="DELETE")
         if answer.status != _GONE:
-            return _refusal(answer)
+            return refusal(answer)
         typer.echo(f"{dead}  dropped")
         return None
 
     _each(_chosen(ids, url, token, every=every), away)
 
 
-_OK, _GONE, _UNAVAILABLE = 200, 204, 503
+_OK, _GONE = 200, 204
 
 
 def _each(ids: Sequence[str], work: Callable[[str], str | None]) -> None:
@@ -106,34 +101,11 @@ def _chosen(ids: list[str] | None, url: str, token: str | None, *, every: bool) 
 
 
 def _listing(url: str, token: str | None) -> dict[str, Any]:
-    answer = _ask(url, token, "/v1/dead")
+    answer = ask_server(url, token, "/v1/dead")
     found = answer.json()
     if answer.status != _OK or "dead" not in found:
-        leave(Exit.FAILED, _refusal(answer))
+        leave(Exit.FAILED, refusal(answer))
     return found
-
-
-def _ask(url: str, token: str | None, path: str, *, method: str = "GET") -> Answer:
-    """Ask, and leave where nobody answers, may, or can for now."""
-    from steadcast.client.address import parse_address
-    from steadcast.commands.asking import NoAnswer, ask
-
-    address = parse_address(url)
-    try:
-        answer = ask(address, path, token=token, timeout=_PATIENCE, method=method, largest=_LARGEST)
-    except NoAnswer as error:
-        leave(Exit.NO_SERVER, f"no server answers at {address.url} ({error})")
-    if code_for(answer.json().get("code", ""), answer.status) is Exit.NOT_ALLOWED:
-        leave(Exit.NOT_ALLOWED, _refusal(answer), *token_advice())
-    if answer.status == _UNAVAILABLE:
-        leave(Exit.NO_SERVER, _refusal(answer))
-    return answer
-
-
-def _refusal(answer: Answer) -> str:
-    problem = answer.json()
-    words = problem.get("detail", "what answers is no Steadcast server")
-    return f"{words} ({problem.get('code', answer.status)})"
 
 
 def _line(each: dict[str, Any]) -> str:

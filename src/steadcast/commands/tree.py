@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steadcast.commands import dead, demo, doctor, hooks, migrate, publish, restore, serve, tail
+from steadcast.commands import dead, demo, doctor, hooks, migrate, publish, restore, serve, tail, trim
 from steadcast.commands.exits import MEANINGS, leave_with, own_output
 from steadcast.errors import SteadcastError
 from steadcast.version import __version__
@@ -58,6 +58,7 @@ app.add_typer(hooks.app)
 app.add_typer(dead.app)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+app.command()(trim.trim)
 app.command()(restore.restore)
 app.command()(migrate.migrate)
 

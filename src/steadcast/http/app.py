@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from steadcast.core.scopes import EVERY, Scope
 from steadcast.errors import NotAllowed, SteadcastError
-from steadcast.http import access, clients, dead, ingest, reads, sse, status
+from steadcast.http import access, clients, dead, ingest, reads, sse, status, trim
 from steadcast.http.claude import STREAM as CLAUDE
 from steadcast.http.dashboard import Dashboard
 from steadcast.http.edge import Edge
@@ -53,6 +53,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", "/v1/streams/{stream}/events", ingest.publish, Scope.PUBLISH),
     Endpoint("GET", "/v1/streams/{stream}/events", reads.page, Scope.SUBSCRIBE),
     Endpoint("GET", "/v1/streams/{stream}/sse", sse.feed, Scope.SUBSCRIBE),
+    Endpoint("POST", "/v1/streams/{stream}/trim", trim.trim, Scope.ADMIN),
     Endpoint("GET", "/v1/streams", reads.streams, Scope.SUBSCRIBE),
     Endpoint("POST", "/v1/hooks/claude", ingest.claude_hook, Scope.PUBLISH, CLAUDE),
     Endpoint("POST", "/api/events", ingest.mpm, Scope.PUBLISH, CLAUDE),

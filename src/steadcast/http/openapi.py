@@ -12,6 +12,7 @@ from steadcast.http.dead import DeadListing, Redriven
 from steadcast.http.problems import MEDIA_TYPE as PROBLEM
 from steadcast.http.reads import NDJSON, Page, Streams
 from steadcast.http.sse import MEDIA_TYPE as EVENTS
+from steadcast.http.trim import Trimmed
 from steadcast.wire import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, PAGE_EVENTS
 
 JSON: Final = "application/json"
@@ -101,7 +102,7 @@ _WORDS: Final = {
     "400": "Something in the request is not valid; `code` and `field` say what.",
     "401": "The token is missing, wrong (`unauthorized`), too old (`token_expired`) or `token_revoked`.",
     "403": "The token doesn't allow this (`forbidden`, `scope` is missing), or another origin's page asks.",
-    "404": "There is none with this id.",
+    "404": "There is none with this id, or of this name.",
     "408": "The body did not come in time.",
     "409": "The id was used for another event (`id_conflict`).",
     "410": "The position can't be read: `trimmed` with the range `lost`, or `reset` with the new epoch.",
@@ -146,6 +147,7 @@ def _paths() -> Spec:
     return {
         "/v1/streams/{stream}/events": {"parameters": [_STREAM], "post": _publish(), "get": _page()},
         "/v1/streams/{stream}/sse": {"parameters": [_STREAM], "get": _feed()},
+        "/v1/streams/{stream}/trim": {"parameters": [_STREAM], "post": _trim()},
         "/v1/streams": {"get": _read("The streams: heads, sizes, retention", _ref(JSON, "Streams"))},
         "/v1/clients": {"get": _clients()},
         "/v1/clients/{id}/ping": {"parameters": [_ID], "post": _ping()},
@@ -220,6 +222,20 @@ def _feed() -> Spec:
     ]
     answers = _content(EVENTS, {"type": "string", "description": "id: EPOCH:CRITICAL:NORMAL"})
     return _read("Follow both lanes by server-sent events", answers, "400", parameters=parameters)
+
+
+def _trim() -> Spec:
+    offset = {"type": "string", "pattern": "^([A-Za-z0-9_-]{1,64}:)?[0-9]{1,16}$"}
+    return _operation(
+        "Drop a lane's events up to and with an offset, for good",
+        {"200": ("What is gone, or with `dry_run` would be.", _ref(JSON, "Trimmed"))},
+        *("400", "401", "403", "404", "410", "429", "503"),
+        parameters=[
+            _query("lane", {"enum": ["critical", "normal"]}) | {"required": True},
+            _query("upto", offset) | {"required": True},
+            _query("dry_run", {"type": "boolean", "default": False}),
+        ],
+    )
 
 
 def _hook() -> Spec:
@@ -332,7 +348,7 @@ def _error(status: str) -> Spec:
 
 def _schemas() -> Spec:
     _, schemas = msgspec.json.schema_components(
-        [Page, Streams, Results, ClientListing, Pinged, DeadListing, Redriven, Problem],
+        [Page, Streams, Results, ClientListing, Pinged, DeadListing, Redriven, Trimmed, Problem],
         ref_template="#/components/schemas/{name}",
     )
     return {"Event": _EVENT, **schemas}
