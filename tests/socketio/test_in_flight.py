@@ -74,3 +74,23 @@ async def test_a_connection_that_is_at_its_limit_still_acks_and_pongs() -> None:
         free.set()
         await asyncio.gather(*calls)
         await peer.close()
+
+
+async def test_what_is_refused_at_the_limit_is_told_to_who_asks_for_no_acknowledgement() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+    free = asyncio.Event()
+
+    @sio.event
+    async def work(sid: str) -> None:
+        await free.wait()
+
+    async with listening(House(sio=sio, timeouts=Timeouts(None))) as house:
+        peer = Peer()
+        await peer.connect(house.url)
+        for _ in range(IN_FLIGHT + OVER):
+            await peer.sio.emit("work")
+        await peer.until(lambda: len(peer.named("error")) == OVER, "the refusals")
+        (told, *_) = peer.named("error")
+        assert (told["event"], told["code"], told["retry_after"]) == ("work", "rate_limited", SOONEST)
+        free.set()
+        await peer.close()

@@ -157,6 +157,17 @@ async def test_bad_input_is_refused_with_its_code_and_the_connection_stays(
     assert (await peer.call("subscribe", {"stream": "s"}))["ok"]
 
 
+@pytest.mark.parametrize("event_name", ["subscribe", "unsubscribe", "publish"])
+async def test_who_asks_for_no_acknowledgement_is_told_of_a_refusal_all_the_same(
+    peer: Peer, event_name: str
+) -> None:
+    await peer.sio.emit(event_name, {"stream": "no stream", "events": []})
+    await peer.until(lambda: peer.named("error"), "the refusal")
+    await peer.call("unsubscribe", {"stream": "s"})
+    (told,) = peer.named("error")
+    assert (told["event"], told["code"], told["temporary"]) == (event_name, "invalid_stream", False)
+
+
 async def test_deep_nesting_and_text_that_is_no_json_are_told(peer: Peer) -> None:
     deep: Any = []
     for _ in range(400):

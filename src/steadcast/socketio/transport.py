@@ -310,7 +310,7 @@ class Transport:
         self, server: Any, sid: str, eio_sid: str, data: Any, namespace: str, ack_id: int | None
     ) -> None:
         """Run an event's handler, acknowledge it, and only then do what has to follow the acknowledgement."""
-        answer, follow = await self._answer(sid, namespace, data)
+        answer, follow = await self._answer(sid, namespace, data, asked=ack_id is not None)
         if ack_id is not None and answer is not self._server.not_handled:
             body = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
             reply = server.packet_class(packet.ACK, namespace=namespace, id=ack_id, data=body)
@@ -318,17 +318,20 @@ class Transport:
         if follow is not None:
             follow()
 
-    async def _answer(self, sid: str, namespace: str, data: Any) -> Answer:
+    async def _answer(self, sid: str, namespace: str, data: Any, *, asked: bool) -> Answer:
         client = self._connections.get(sid) if namespace == NAMESPACE else None
         event, args, emission = unwrap(data)
         if client is None:
             plain = [msgspec.to_builtins(arg) if isinstance(arg, Publish) else arg for arg in args]
             return await self._run_app(None, event, namespace, sid, plain), None
         if event in SIGNS and not self._is_the_applications(event, args[0] if args else None):
-            return await self._run(client, event, namespace, args)
+            return await self._run(client, event, namespace, args, asked=False)
         if self._in_flight.get(sid, 0) >= IN_FLIGHT:
             self._connections.counts["refused_in_flight"] += 1
-            return _failed(RateLimited("too many events at once", retry_after=SOONEST)), None
+            error = RateLimited("too many events at once", retry_after=SOONEST)
+            if not asked:
+                await client.send("error", error.as_wire() | {"event": event[:LONGEST_NAME]})
+            return _failed(error), None
         self._in_flight[sid] = self._in_flight.get(sid, 0) + 1
         try:
             if emission is not None and event not in self._handlers:
@@ -336,7 +339,7 @@ class Transport:
                     handler, _ = self._app_handler(event, namespace, (client.id,))
                     args = [] if takes_only(handler, client.id) else args
                 return await self._once(client, event, namespace, args, emission)
-            return await self._run(client, event, namespace, args)
+            return await self._run(client, event, namespace, args, asked=asked)
         finally:
             if sid in self._in_flight:
                 self._in_flight[sid] -= 1
@@ -354,7 +357,7 @@ class Transport:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._emissions.keep(now, key, future)
         try:
-            answer, follow = await self._run(client, event, namespace, args)
+            answer, follow = await self._run(client, event, namespace, args, asked=True)
         except BaseException:
             self._emissions.forget(key)
             future.cancel()
@@ -367,7 +370,10 @@ class Transport:
         future.set_result(answer)
         return answer, follow
 
-    async def _run(self, client: Client, event: str, namespace: str, args: list[Any]) -> Answer:
+    async def _run(
+        self, client: Client, event: str, namespace: str, args: list[Any], *, asked: bool
+    ) -> Answer:
+        """Run a handler; where no acknowledgement is `asked` for, a refusal goes its own way."""
         payload = args[0] if args else None
         ours = self._handlers.get(event)
         if ours is None or self._is_the_applications(event, payload):
@@ -377,12 +383,11 @@ class Transport:
             return await self.timeouts.run_own(event, ours, client, payload)
         except SteadcastError as error:
             self._connections.counts["events_refused"] += 1
-            if event not in {"subscribe", "unsubscribe", "publish"}:
-                # These are never acknowledged, so the refusal goes its own way.
-                await client.send("error", error.as_wire() | {"event": event})
-            elif isinstance(error, HandlerTimeout):
+            timed_out = isinstance(error, HandlerTimeout)
+            if timed_out:
                 self._connections.failed(client)
-                await client.send("error", error.as_wire())
+            if timed_out or not asked:
+                await client.send("error", error.as_wire() | {"event": event})
             return _failed(error), None
 
     async def _run_app(
