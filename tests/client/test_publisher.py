@@ -137,6 +137,28 @@ def test_publishing_from_many_threads_loses_nothing(
     assert sorted(server.ids(), key=int) == texts(*range(500))
 
 
+def test_of_a_stream_that_takes_nothing_the_refusal_is_logged_once_until_it_does(
+    server: FakeIngest, make: Callable[..., Publisher], caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher = make()
+    forbidden = problem(403, "forbidden", temporary=False)
+    too_large = problem(413, "event_too_large", temporary=False)
+    for answer, numbers in (
+        (forbidden, (1, 2, 3)),
+        (too_large, (4, 5)),
+        (forbidden, (6,)),
+        (None, (7,)),
+        (forbidden, (8, 9)),
+    ):
+        server.rule = lambda _, answer=answer: answer
+        publish(publisher, *numbers)
+        publisher.flush()
+    publisher.close()
+    assert [record.getMessage().split()[1] for record in caplog.records] == ["1", "4", "8"]
+    told = publisher.statistics()
+    assert (told["unsaid"], told["dropped"], told["acked"]) == (5, {"refused": 8}, 1)
+
+
 @pytest.mark.parametrize("names_index", [True, False])
 def test_of_a_refused_batch_only_the_bad_event_is_dropped(
     server: FakeIngest, make: Callable[..., Publisher], tmp_path: Path, names_index: bool

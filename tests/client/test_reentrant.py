@@ -10,6 +10,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.fake_ingest import FakeIngest, problem
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,7 +38,7 @@ print(json.dumps(publisher.statistics() | {"left": len(left)}))
 """
 
 LOGGING = """
-import json, logging, sys, threading
+import json, logging, sys, threading, time
 from steadcast.client.publisher import Publisher
 
 class Published(logging.Handler):
@@ -66,9 +70,29 @@ logging.getLogger("app").info("hello")
 print(json.dumps({"lines": lines, "dropped": publisher.statistics()["dropped"]}))
 """
 
+WHAT_ITS_STREAM_REFUSES = """
+publisher = Publisher(sys.argv[2], spool=sys.argv[1])
+logging.getLogger("app").info("hello")
+deadline = time.monotonic() + 60
+while not publisher.statistics()["unsaid"] and len(lines) < 50 and time.monotonic() < deadline:
+    time.sleep(0.01)
+found = publisher.statistics()
+print(json.dumps({"lines": lines} | {name: found[name] for name in ("published", "dropped", "unsaid")}))
+"""
 
-def told(program: str, spool: Path) -> dict[str, Any]:
-    command = [sys.executable, "-c", program, str(spool)]
+FROM_ANOTHER_THREAD = """
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+
+logging.getLogger().removeHandler(handler)
+queue = SimpleQueue()
+logging.getLogger().addHandler(QueueHandler(queue))
+QueueListener(queue, handler).start()
+"""
+
+
+def told(program: str, spool: Path, *more: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", program, str(spool), *more]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -93,3 +117,15 @@ def test_what_a_publisher_logs_of_itself_brings_no_line_after_the_other(tmp_path
     (tmp_path / "file").touch()
     found = told(LOGGING + WITHOUT_A_DISK, tmp_path / "file" / "spool")
     assert found == {"lines": ["hello", "the spool refuses"], "dropped": {"closed": 2}}
+
+
+@pytest.mark.parametrize("way", ["", FROM_ANOTHER_THREAD], ids=["at once", "from another thread"])
+def test_a_logging_handler_that_publishes_where_it_may_not_does_not_feed_itself(
+    tmp_path: Path, way: str
+) -> None:
+    """The line that an event was refused is an event that is refused; the line that says so is left out."""
+    with FakeIngest() as server:
+        server.rule = lambda _: problem(403, "forbidden", temporary=False)
+        found = told(LOGGING + way + WHAT_ITS_STREAM_REFUSES, tmp_path, server.url)
+    assert found.pop("lines")[0] == "hello"
+    assert found == {"published": 2, "dropped": {"refused": 2}, "unsaid": 1}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from steadcast.client.delivery import Delivery
 
 log = logging.getLogger("steadcast.publisher")
 log.addHandler(logging.NullHandler())
@@ -21,8 +24,8 @@ class Aside:
 
     Under a lock they can't: a handler may be waiting for that lock, inside the handler's own. And what a
     thread has to say while it tells is left out: where a handler publishes what is logged, and the disk
-    refuses, each line would bring the next. `unsaid` counts those, what a full line gave up, and what a
-    handler raised at.
+    refuses, each line would bring the next. `unsaid` counts those, refusals of a kind that was told, what a
+    full line gave up, and what a handler raised at.
     """
 
     def __init__(self) -> None:
@@ -30,6 +33,23 @@ class Aside:
         self.unsaid = 0
         self._lines: deque[_Line] = deque(maxlen=HELD)
         self._within = threading.local()
+        self._refused: set[tuple[str, int, str]] = set()
+
+    def sent(self, delivery: Delivery) -> None:
+        """Say what was refused; of a stream that takes nothing, once for each reason until it does.
+
+        A line may be published as an event itself, by a handler in whatever thread: where its stream is one
+        that the token doesn't cover, each line would bring the next.
+        """
+        taken = {item.stream for item in delivery.accepted}
+        self._refused = {kind for kind in self._refused if kind[0] not in taken}
+        for item, outcome in delivery.refused:
+            kind = (item.stream, outcome.status, outcome.code)
+            if kind in self._refused or len(self._refused) == HELD:
+                self.unsaid += 1
+                continue
+            self._refused.add(kind)
+            self.say("event %s of stream %s was refused: %s", item.id, item.stream, outcome.reason)
 
     def say(
         self, text: str, *about: object, level: int = logging.WARNING, error: Exception | None = None

@@ -377,6 +377,7 @@ class Publisher:
     def _send_batch(self) -> None:
         deadline = time.monotonic() + self._timeout
         delivery = deliver(lambda items: self._post(items, deadline), self._buffer.away)
+        self._aside.sent(delivery)
         for item, outcome in delivery.refused:
             self._keep_refused(item, outcome)
         self._batch_done(delivery, delivery.stopped)
@@ -404,7 +405,6 @@ class Publisher:
         return self._connection.post(items[0].path, headers, body, timeout=left)
 
     def _keep_refused(self, item: Outgoing, outcome: Outcome) -> None:
-        self._aside.say("event %s of stream %s was refused: %s", item.id, item.stream, outcome.reason)
         if self._spool is None:
             return
         try:
