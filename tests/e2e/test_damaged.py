@@ -78,7 +78,7 @@ async def test_subscribers_go_on_behind_a_damaged_event_that_was_trimmed_and_are
             lambda: all(set(each) == before for each in both), what="what stands before it is applied"
         )
         await until(lambda: "reading the log failed" in server.log(), what="the log says where it stands")
-        assert "event behind offset 4 of orders (normal)" in server.log()
+        assert "the event at offset 5 of orders (normal) is damaged" in server.log()
         there = await connected(server)
 
         command = Commands(tmp_path, server.url, {"STEADCAST_TOKEN": KEEPER})

@@ -548,6 +548,36 @@ async def test_a_record_of_nonsense_is_passed_over_and_keeps_no_node_from_the_lo
     assert ids(await engine.read("s", NORMAL, first.position.offset)) == ["2"]
 
 
+async def test_a_damaged_event_is_told_not_served_and_passed_by_trimming(nodes: Nodes) -> None:
+    engine = nodes.open()
+    await engine.append("s", events(range(3)))
+    watch = engine.watch()
+    client = await nats.connect(parse_url(nodes.url).servers[0])
+    headers = {"Nats-Msg-Id": f"{1:032x}", "Steadcast-Print": "00"}
+    subject = Subjects(nodes.name).event("s", NORMAL)
+    damaged = (await client.jetstream().publish(subject, b"{", headers=headers)).seq
+    await client.close()
+    bookmark = await asyncio.wait_for(anext(watch), 30)
+    assert (bookmark.after, bookmark.upto, bookmark.events) == (damaged, damaged, ())
+    (last,) = await engine.append("s", [event(3)])
+    assert ids(await asyncio.wait_for(anext(watch), 30)) == ["3"]
+    for one in (engine, nodes.open()):
+        page = await one.read("s", NORMAL, 0, kept=True)
+        assert ids(page) == ["0", "1", "2"]
+        assert all(entry.kept for entry in page.events)
+        with pytest.raises(EngineRefused, match=rf"at offset {damaged} of s \(normal\)") as caught:
+            await one.read("s", NORMAL, page.upto)
+        assert caught.value.code == "engine_invalid"
+    assert await engine.trim("s", NORMAL, damaged, dry_run=True) == 4
+    assert await engine.trim("s", NORMAL, damaged) == 4
+    with pytest.raises(PositionLost) as lost:
+        await engine.read("s", NORMAL, page.upto)
+    assert lost.value.lost == (page.upto + 1, damaged)
+    assert ids(await engine.read("s", NORMAL, damaged)) == ["3"]
+    assert engine.statistics().log.failures == 0
+    assert (await engine.append("s", [event(0), event(3)]))[1].position == last.position
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -519,7 +519,7 @@ async def test_a_page_with_a_hole_is_told_not_served(path: Path, opened: Open) -
     other = apsw.Connection(str(path))
     taken = other.execute("DELETE FROM events WHERE event ->> 'id' = '4' RETURNING key, at, event").fetchall()
     assert ids(await engine.read("s", NORMAL, 0)) == ["0", "1", "2", "3"]
-    with pytest.raises(EngineRefused, match=r"behind offset 4 of s \(normal\) are missing") as caught:
+    with pytest.raises(EngineRefused, match=r"at offset 5 of s \(normal\) is missing") as caught:
         await engine.read("s", NORMAL, 4)
     assert caught.value.code == "engine_invalid"
     other.execute("INSERT INTO events VALUES (?, ?, ?)", taken[0])
@@ -539,7 +539,7 @@ async def test_a_damaged_event_is_told_not_served_and_what_stands_before_it_is(
     page = await engine.read("s", NORMAL, 0, kept=True)
     assert (ids(page), page.upto) == (["0"], 1)
     assert all(entry.kept for entry in page.events)
-    with pytest.raises(EngineRefused, match=r"behind offset 1 of s \(normal\)") as caught:
+    with pytest.raises(EngineRefused, match=r"at offset 2 of s \(normal\) is damaged") as caught:
         await engine.read("s", NORMAL, 1)
     assert caught.value.code == "engine_invalid"
     assert ids(await engine.read("s", NORMAL, 2)) == ["2"]

@@ -23,7 +23,7 @@ from steadcast.engines.jetstream_records import decode_event
 from steadcast.engines.jetstream_trim import LEAST, STEP, due, free_spare, purge, trim_step, upto_step
 from steadcast.engines.page import check_limit, check_position, check_trim, prepare
 from steadcast.engines.watch import WATCH_BYTES, WATCH_EVENTS, WatchCounts, Watches
-from steadcast.errors import EngineUnavailable, SteadcastError
+from steadcast.errors import EngineRefused, EngineUnavailable, SteadcastError
 from steadcast.event import Batch, Entry
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ class JetStreamEngine:
         rows = index.page(known, start, limit)
         entries = await self._fetch(known, rows) if rows else ()
         if kept:
-            entries = tuple(Entry(e.offset, e.event, row.at) for e, row in zip(entries, rows, strict=True))
+            entries = tuple(Entry(e.offset, e.event, row.at) for e, row in zip(entries, rows, strict=False))
         if self._log.index is not index:
             raise away("the log began anew meanwhile")
-        return Batch(stream, lane, epoch, start, rows[-1].seq if rows else start, entries)
+        return Batch(stream, lane, epoch, start, entries[-1].offset if entries else start, entries)
 
     def watch(self) -> Watch:
         """Follow what is appended from now on, by any node; see `Engine.watch`."""
@@ -209,9 +209,12 @@ class JetStreamEngine:
     # Pages
 
     async def _fetch(self, lane: LaneIndex, rows: Sequence[Row]) -> tuple[Entry, ...]:
-        """Get a page's events from whatever server has them: the index tells which those are."""
+        """Get a page's events from whatever server has them: the index tells which those are.
+
+        Up to the first that is damaged; raises `EngineRefused` where that is the very first.
+        """
         subject = self._log.subjects.event(lane.stream, lane.lane)
-        found: dict[int, Entry] = {}
+        found: dict[int, bytes] = {}
         wanted = dict.fromkeys(row.seq for row in rows)
         missing, vain = list(wanted), 0
         while missing:
@@ -222,11 +225,11 @@ class JetStreamEngine:
             for message in await link.collect(f"$JS.API.DIRECT.GET.{self._log.options.stream}", request):
                 seq = int((message.headers or {})["Nats-Sequence"])
                 if seq in wanted:
-                    found[seq] = Entry(seq, decode_event(message.data))
+                    found[seq] = message.data
             self._fetches += 1
             left = [seq for seq in wanted if seq not in found]
             missing, vain = left, vain + 1 if len(left) == len(missing) else 0
-        return tuple(found[seq] for seq in wanted)
+        return tuple(_sound(lane, {seq: found[seq] for seq in wanted}))
 
     async def _gone(self, lane: LaneIndex, seq: int) -> SteadcastError:
         """Find out why an event can't be had: its server lags, or it was taken away.
@@ -312,3 +315,17 @@ class JetStreamEngine:
     def _before(self, age: float) -> int | None:
         """Give the wall time `age` seconds ago in milliseconds; None while the clock can't be trusted."""
         return None if self._skewed else self._clocks.before(age)
+
+
+def _sound(lane: LaneIndex, bodies: dict[int, bytes]) -> list[Entry]:
+    """Read events up to the first that is damaged; raises `EngineRefused` where that is the very first."""
+    entries: list[Entry] = []
+    for seq, body in bodies.items():
+        try:
+            entries.append(Entry(seq, decode_event(body)))
+        except EngineRefused as error:
+            if not entries:
+                where = f"at offset {seq} of {lane.stream} ({lane.lane})"
+                raise EngineRefused(f"the event {where} is damaged", code=error.code) from error
+            break
+    return entries

@@ -448,13 +448,22 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _batches(epoch: str, added: Sequence[tuple[int, Record]]) -> Iterator[tuple[Batch, int]]:
-    """Cut new events into batches of a lane that fit a page, each with its size."""
+    """Cut new events into batches of a lane that fit a page, each with its size.
+
+    Where one is damaged a batch without events stands for its page: the log has those before it.
+    """
     by_lane: dict[tuple[str, Any], list[tuple[int, Record]]] = {}
     for before, record in added:
         by_lane.setdefault((record.stream, record.lane), []).append((before, record))
     for (stream, lane), found in by_lane.items():
         for part in _parts(found):
-            entries = tuple(Entry(record.seq, decode_event(record.body)) for _, record in part)
+            try:
+                entries = tuple(Entry(record.seq, decode_event(record.body)) for _, record in part)
+            except EngineRefused:
+                last = part[-1][1].seq
+                log.warning("an event is damaged", stream=stream, lane=str(lane), upto=last)
+                yield Batch(stream, lane, epoch, last, last, ()), 0
+                continue
             size = sum(record.size + ENTRY_OVERHEAD for _, record in part)
             yield Batch(stream, lane, epoch, part[0][0], entries[-1].offset, entries), size
 

@@ -124,10 +124,11 @@ def read_page(
         try:
             found = _found(conn, base, start, min(limit, head - start)) if start < head else []
         except msgspec.DecodeError as error:
-            raise invalid(path, f"an event behind offset {start} of {stream} ({lane}): {error}") from error
+            where = f"at offset {start + 1} of {stream} ({lane})"
+            raise invalid(path, f"the event {where} is damaged: {error}") from error
         times: Sequence[int | None] = _times(conn, base + start, len(found)) if kept else [None] * len(found)
     if start < head and not found:
-        raise invalid(path, f"the events behind offset {start} of {stream} ({lane}) are missing")
+        raise invalid(path, f"the event at offset {start + 1} of {stream} ({lane}) is missing")
     entries = tuple(map(Entry, range(start + 1, start + 1 + len(found)), found, times))
     return Batch(stream, lane, epoch, start, start + len(entries), entries)
 
