@@ -5,12 +5,23 @@ const LONGEST = 2 ** 31 - 1;
 
 export class Alarm {
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private asked = false;
 
   /** The clock tells milliseconds; `ring` is called when the earliest deadline has come, or shortly before a far one. */
   constructor(
     private readonly clock: { now(): number },
     private readonly ring: () => void,
   ) {}
+
+  /** Ask for the deadlines once for all that changes in one go, and take them: there may be thousands. */
+  later(deadlines: () => readonly (number | undefined)[]): void {
+    if (this.asked) return;
+    this.asked = true;
+    queueMicrotask(() => {
+      this.asked = false;
+      this.set(deadlines());
+    });
+  }
 
   /** Take these deadlines for those before; without any, nothing rings. */
   set(deadlines: readonly (number | undefined)[]): void {

@@ -360,14 +360,13 @@ export class SocketClient {
   }
 
   private arm(): void {
-    const deadlines = [
-      this.connection.nextDeadline(),
-      this.health.nextDeadline(),
-      this.emissions.outbox.nextDeadline(),
-      this.welcomeDue,
-      ...[...this.subscriptions.values()].map((each) => each.nextDeadline()),
-    ];
-    this.alarm.set(this.ended ? [] : deadlines);
+    this.alarm.later(() => {
+      if (this.ended) return [];
+      const { connection, health, emissions, subscriptions } = this;
+      const own = [connection, health, emissions.outbox].map((each) => each.nextDeadline());
+      const followed = [...subscriptions.values()].map((each) => each.nextDeadline());
+      return [...own, this.welcomeDue, ...followed];
+    });
   }
 
   // The frame

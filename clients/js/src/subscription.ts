@@ -90,6 +90,8 @@ export class Subscription {
   /** Why the server refused the last subscribe, in its words. */
   private refusal = "";
   private readonly errors: { [lane in Lane]?: unknown } = {};
+  /** The receiver's, found once a change: the client looks at those of all its subscriptions at each of theirs. */
+  private due: number | undefined;
 
   constructor(
     readonly stream: string,
@@ -150,16 +152,17 @@ export class Subscription {
 
   /** @internal */
   nextDeadline(): number | undefined {
-    return this.receiver.nextDeadline();
+    return this.due;
   }
 
   /** @internal */
   handleTimeout(now: number): void {
-    this.run(this.receiver.handleTimeout(now));
+    if (this.due !== undefined && this.due <= now) this.run(this.receiver.handleTimeout(now));
   }
 
   /** @internal */
   changed(): void {
+    this.due = this.receiver.nextDeadline();
     this.observed.changed();
     this.host.changed();
   }

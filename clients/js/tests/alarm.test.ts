@@ -43,6 +43,17 @@ describe("an alarm", () => {
     expect(rung).toEqual([1_000, 1_011]);
   });
 
+  it("asks once for the deadlines of all that changes in one go", async () => {
+    const { alarm, rung } = made();
+    const asked = vi.fn(() => [1_200]);
+    for (let change = 0; change < 100; change += 1) alarm.later(asked);
+    await vi.advanceTimersByTimeAsync(100);
+    alarm.later(asked);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(asked).toHaveBeenCalledTimes(2);
+    expect(rung).toEqual([1_200]);
+  });
+
   it("comes before a deadline that no timer reaches, instead of at once", () => {
     const { alarm, rung } = made();
     alarm.set([1e12]);

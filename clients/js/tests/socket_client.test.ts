@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import packageJson from "../package.json" with { type: "json" };
+import { Receiver } from "../src/cursor.js";
 import { InvalidRequest } from "../src/errors.js";
 import { PACKAGE_VERSION } from "../src/version.js";
 import { batch, event, FakeNet, lanes, pass } from "./fake.js";
@@ -81,6 +82,25 @@ describe("cutting the connection", () => {
     client.cut(5);
     expect(net.sockets).toHaveLength(1);
     expect(client.getConnectionMetrics().disconnects).toBe(0);
+  });
+});
+
+describe("following many streams", () => {
+  it("looks at each of them as often as it changes, not as often as any of them does", async () => {
+    const looks = vi.spyOn(Receiver.prototype, "nextDeadline");
+    const many = 300;
+    const client = net.client();
+    for (let n = 0; n < many; n += 1)
+      client.subscribe(`s${n}`, { from: "start", onEvent: () => {} });
+    net.up();
+    for (const { ack } of net.socket.all("subscribe")) ack?.(lanes());
+    for (let n = 0; n < many; n += 1)
+      net.socket.receive("batch", { ...batch(0, 2), stream: `s${n}` });
+    await pass(5_000);
+    expect(net.socket.all("ack")).toHaveLength(many);
+    expect(looks.mock.calls.length).toBeLessThan(20 * many);
+    client.close();
+    looks.mockRestore();
   });
 });
 
