@@ -126,7 +126,13 @@ describe("what is taken out", () => {
   });
 
   it("is a command with every sign quoted", () => {
-    expect(eventCurl(odd, "http://h")).toContain(`it'\\''s`);
+    expect(eventCurl(odd, "http://h", false)).toContain(`it'\\''s`);
+  });
+
+  it("names a token by its variable, where one is asked for", () => {
+    const header = '-H "Authorization: Bearer $STEADCAST_TOKEN"';
+    expect(eventCurl(odd, "http://h", true)).toContain(header);
+    expect(eventCurl(odd, "http://h", false)).not.toContain("Authorization");
   });
 });
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -352,3 +353,32 @@ async def test_with_a_token_the_page_asks_for_it_once(tmp_path: Path, browser: B
         cookies = await page.context.cookies()
         assert [(c["httpOnly"], c["sameSite"]) for c in cookies] == [(True, "Strict")]
         assert "secret" not in json.dumps(cookies)
+
+
+async def test_with_a_token_the_copied_command_reads_it_from_the_shell(
+    tmp_path: Path, browser: Browser
+) -> None:
+    with Server(tmp_path, port=free_port(), STEADCAST_TOKEN="secret") as server:  # noqa: S106 - a test's
+        page = await browser.new_page()
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.goto(f"{server.url}/?stream=orders")
+        await page.get_by_test_id("token").fill("secret")
+        await page.get_by_test_id("login-button").click()
+        headers = {"authorization": "Bearer secret"}
+        url = f"{server.url}/v1/streams/orders/events"
+        await asyncio.to_thread(httpx.post, url, headers=headers, json=event(1), timeout=30)
+        await page.locator('[data-testid="row"]').click()
+        copy = page.get_by_label("Copy curl that publishes it again")
+        async with asyncio.timeout(30):
+            while "STEADCAST_TOKEN first" not in await copy.inner_text():
+                await copy.click()  # the page may still be asking whether a token is needed
+        command = await page.evaluate("navigator.clipboard.readText()")
+        assert "secret" not in command
+        for token, status in (("secret", 200), ("", 401)):
+            shell = await asyncio.create_subprocess_shell(
+                f"{command} -s -o /dev/null -w '%{{http_code}}'",
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "STEADCAST_TOKEN": token},
+            )
+            answer, _ = await asyncio.wait_for(shell.communicate(), 60)
+            assert int(answer) == status

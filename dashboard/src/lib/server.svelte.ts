@@ -18,6 +18,7 @@ export class Server implements ServerAccess {
   forbidden: string | null = $state(null);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly listing = new Listing();
+  private guarded: boolean | null = null;
 
   constructor(
     private readonly address: Address,
@@ -54,10 +55,12 @@ export class Server implements ServerAccess {
     await this.ask("v1/logout", { method: "POST" });
   }
 
-  /** Whether one who shows nothing is refused. */
+  /** Whether one who shows nothing is refused; asked once. */
   async wantsToken(): Promise<boolean> {
+    if (this.guarded !== null) return this.guarded;
     const answer = await this.ask("v1/streams", { credentials: "omit" });
-    return answer.status === 401;
+    if (answer.ok || answer.status === 401) this.guarded = !answer.ok;
+    return this.guarded ?? false;
   }
 
   async ask(path: string, options: Ask = {}): Promise<Answer> {

@@ -18,14 +18,18 @@ function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** The command that publishes the event again, as another one: with a new id. */
-export function eventCurl(event: SeenEvent, url: string): string {
+/**
+ * The command that publishes the event again, as another one: with a new id. `token` says that the server asks for
+ * one, which the shell reads from STEADCAST_TOKEN: a secret isn't for the clipboard, and the page has none.
+ */
+export function eventCurl(event: SeenEvent, url: string, token: boolean): string {
   const { source, type, priority, subject, data } = event;
   const body = { source, type, priority, ...(subject === undefined ? {} : { subject }), data };
   const id = `"'"$(date +%s%N)"'"`;
   const text = quoted(JSON.stringify(body)).replace("{", () => `{"specversion":"1.0","id":${id},`);
   return [
     `curl ${url}/v1/streams/${event.stream}/events`,
+    ...(token ? [`-H "Authorization: Bearer $STEADCAST_TOKEN"`] : []),
     `-H 'Content-Type: application/cloudevents+json'`,
     `-d ${text}`,
   ].join(" \\\n  ");
