@@ -147,6 +147,35 @@ async def test_everything_in_the_feed_works_by_keys(server: Server, browser: Bro
     await page.wait_for_selector('[data-testid="pause"][aria-pressed="true"]')
 
 
+async def test_single_characters_do_nothing_where_the_reader_has_turned_them_off(
+    server: Server, browser: Browser
+) -> None:
+    """WCAG 2.1.4: speech that is taken for typing would walk, pause and filter."""
+    page = (await demo(server, browser)).page
+    feed = page.get_by_test_id("feed")
+    await page.keyboard.press("?")
+    await page.get_by_test_id("shortcuts").uncheck()
+    assert await violations(page) == []
+    await page.keyboard.press("Escape")
+    for _ in range(2):
+        for key in ("k", "j", "Space", "/", "?", "g"):
+            await page.keyboard.press(key)
+        await expect(feed).to_have_attribute("data-following", "true")
+        assert await page.evaluate("document.activeElement.closest('[data-testid=row], input')") is None
+        assert await page.get_by_test_id("keys").count() == 0
+        await page.reload()
+        await page.wait_for_selector(f'{ROW}:has-text("logout")')
+    assert "(" not in str(await page.get_by_test_id("keys-button").get_attribute("title"))
+    await page.keyboard.press("ArrowUp")
+    await expect(feed).to_have_attribute("data-following", "false")
+    await page.get_by_test_id("keys-button").click()
+    await page.get_by_test_id("shortcuts").check()
+    await page.keyboard.press("Escape")
+    await page.locator("body").click(position={"x": 5, "y": 5})
+    await page.keyboard.press("g")
+    await expect(feed).to_have_attribute("data-following", "true")
+
+
 async def test_a_paused_feed_stands_still_and_counts_what_is_new(server: Server, browser: Browser) -> None:
     await asyncio.to_thread(server.publish, "orders", *[event(n) for n in range(100)])
     page = (await Watched.open(browser, server.url)).page

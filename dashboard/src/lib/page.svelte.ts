@@ -6,12 +6,14 @@ import type { Page, Watcher } from "./contract.js";
 import { Live } from "./live.svelte.js";
 import { PageNavigation } from "./navigation.svelte.js";
 import { Server } from "./server.svelte.js";
+import { Shortcuts } from "./shortcuts.svelte.js";
 
 /** What the shell and the feed have beyond what every view gets. */
 export interface FeedPage extends Page {
   readonly nav: PageNavigation;
   readonly live: Live;
   readonly server: Server;
+  readonly shortcuts: Shortcuts;
 }
 
 export function createPage(address: Address, client: SocketClient): FeedPage {
@@ -22,6 +24,7 @@ export function createPage(address: Address, client: SocketClient): FeedPage {
     nav: new PageNavigation(),
     live,
     server: new Server(address, live),
+    shortcuts: new Shortcuts(),
     follow: (stream: string, watcher: Watcher) => live.follow(stream, watcher),
   };
 }

@@ -1,25 +1,14 @@
 /** Dark or light: the system's wish, or the other one by hand, kept over a reload where that is possible. */
 
+import { recall, remember } from "./preference.js";
+
 export type Scheme = "dark" | "light";
 
-const KEY = "steadcast.theme";
+const NAME = "steadcast.theme";
 
 function kept(): Scheme | null {
-  try {
-    const value = localStorage.getItem(KEY);
-    return value === "dark" || value === "light" ? value : null;
-  } catch {
-    return null; // storage is forbidden here: the choice holds for this page
-  }
-}
-
-function keep(chosen: Scheme | null): void {
-  try {
-    if (chosen) localStorage.setItem(KEY, chosen);
-    else localStorage.removeItem(KEY);
-  } catch {
-    return; // see kept
-  }
+  const value = recall(NAME);
+  return value === "dark" || value === "light" ? value : null;
 }
 
 export class Theme {
@@ -42,7 +31,7 @@ export class Theme {
   toggle(): void {
     const next = this.scheme === "dark" ? "light" : "dark";
     this.chosen = next === this.wish ? null : next;
-    keep(this.chosen);
+    remember(NAME, this.chosen);
     this.apply();
   }
 
