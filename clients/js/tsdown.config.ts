@@ -2,10 +2,11 @@ import { defineConfig } from "tsdown";
 
 export default defineConfig({
   entry: ["src/index.ts"],
-  format: "esm",
+  format: ["esm", "cjs"],
   platform: "neutral",
   target: "es2022",
-  outExtensions: () => ({ js: ".js", dts: ".d.ts" }),
+  outExtensions: ({ format }) =>
+    format === "cjs" ? { js: ".cjs", dts: ".d.cts" } : { js: ".js", dts: ".d.ts" },
   dts: true,
   sourcemap: true,
   clean: true,

@@ -4,14 +4,13 @@ import { dirname, join } from "node:path";
 
 const [file, resolution] = process.argv.slice(2);
 const ts = createRequire(join(dirname(file), "node_modules", "typescript", "package.json"))("typescript");
-const node = resolution === "NodeNext";
 const program = ts.createProgram([file], {
   strict: true,
   exactOptionalPropertyTypes: true,
   noEmit: true,
   skipLibCheck: false,
   target: ts.ScriptTarget.ES2022,
-  module: node ? ts.ModuleKind.NodeNext : ts.ModuleKind.ESNext,
+  module: ts.ModuleKind[resolution] ?? ts.ModuleKind.ESNext,
   moduleResolution: ts.ModuleResolutionKind[resolution],
   lib: ["lib.es2022.d.ts"],
   types: [],
