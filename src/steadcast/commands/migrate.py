@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steadcast.commands.exits import Exit, leave, logs_aside, tell
+from steadcast.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -24,40 +25,47 @@ ROUNDS = 1_000
 
 def migrate(
     *,
-    origin: Annotated[str, typer.Option("--from", help="sqlite:///path of the log that is.", metavar="URL")],
+    origin: Annotated[
+        str, typer.Option("--from", help="The log that is: sqlite:///path or nats://…", metavar="URL")
+    ],
     target: Annotated[str, typer.Option("--to", help="The log that is to be.", metavar="URL")],
     state: Annotated[
         Path | None,
-        typer.Option(help="Where to note how far it went; beside the log by default.", metavar="FILE"),
+        typer.Option(help="Where to note how far it went; beside the SQLite log by default.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Copy a log into another engine, such as NATS JetStream; publishers may go on meanwhile.
+    """Copy a log into another engine, from SQLite to NATS JetStream or back; publishers may go on meanwhile.
 
     Run it while the old server serves, until it has caught up; then stop that server, run it once more for
-    the rest, and start the new nodes. Ended in the middle, it goes on where it was. Positions change, and
+    the rest, and start the new one. Ended in the middle, it goes on where it was. Positions change, and
     with them the epoch: every subscriber is told that the log is another one, and shows it anew.
     """
-    from steadcast.engines import open_engine, sqlite_path
-    from steadcast.engines.copy import Source
+    from steadcast.engines import open_engine
+    from steadcast.engines.copy import open_source
 
     logs_aside()
-    path = sqlite_path(origin)
-    if not path.exists():
-        leave(Exit.USAGE, f"--from: there is no log {path}")
-    engine = open_engine(target)
-    source = Source(path)
-    note = state or path.with_name(f"{path.name}.migrated")
     try:
-        added = asyncio.run(_copy(source, engine, note))
-    finally:
-        source.close()
+        source = open_source(origin)
+    except InvalidRequest as error:
+        leave(Exit.USAGE, f"--from: {error.message}")
+    added = asyncio.run(_copy(source, open_engine(target), state or _beside(origin, target)))
     typer.echo(f"caught up: {added} events added")
-    tell("stop the old server, run this once more, then start the new nodes")
+    tell("stop the old server, run this once more, then start the new one")
+
+
+def _beside(origin: str, target: str) -> Path:
+    """Give the note's place beside the log that is a file."""
+    from steadcast.engines import sqlite_path
+
+    files = [sqlite_path(url) for url in (origin, target) if url.startswith("sqlite:")]
+    if not files:
+        leave(Exit.USAGE, "--state: neither log is a file; say where to note how far it went")
+    return files[0].with_name(f"{files[0].name}.migrated")
 
 
 async def _copy(source: Source, engine: Engine, note: Path) -> int:
     try:
-        ours, theirs = source.describe().epoch, await _epoch(engine)
+        ours, theirs = await _epoch(source), await _epoch(engine)
         if ours == theirs:
             leave(Exit.USAGE, "--to: this is the log that is copied from")
         progress = _progress(note, ours, theirs)
@@ -69,19 +77,20 @@ async def _copy(source: Source, engine: Engine, note: Path) -> int:
                 return added
         leave(Exit.FAILED, "events come faster than they can be copied; run it again when there are fewer")
     finally:
+        await source.aclose()
         await engine.aclose()
 
 
-async def _epoch(engine: Engine) -> str:
-    """Wait for the target: a first connection takes its time."""
+async def _epoch(log: Source) -> str:
+    """Wait for a log: a first connection takes its time."""
     from steadcast.errors import EngineUnavailable
 
     for _ in range(4):
         try:
-            return (await engine.describe()).epoch
+            return (await log.describe()).epoch
         except EngineUnavailable:
             await asyncio.sleep(0.2)
-    return (await engine.describe()).epoch
+    return (await log.describe()).epoch
 
 
 async def _round(source: Source, engine: Engine, progress: Progress, note: Path) -> int:
@@ -100,8 +109,7 @@ async def _round(source: Source, engine: Engine, progress: Progress, note: Path)
             async for step in steps:
                 key = step.stream, str(step.lane)
                 if key not in tasks:
-                    head = source.describe().streams[step.stream][step.lane].head
-                    tasks[key] = bar.add_task(" ".join(key), total=head)
+                    tasks[key] = bar.add_task(" ".join(key), total=step.head)
                 bar.update(tasks[key], completed=step.upto)
                 if step.lost is not None:
                     tell(f"{step.stream} ({step.lane}): retention took {step.lost[0]} to {step.lost[1]}")

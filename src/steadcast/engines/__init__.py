@@ -9,6 +9,7 @@ from steadcast.errors import EngineRefused, InvalidRequest
 
 if TYPE_CHECKING:
     from steadcast.engines.base import Engine, Retention
+    from steadcast.engines.jetstream import JetStreamEngine
 
 __all__ = ["open_engine"]
 
@@ -31,14 +32,15 @@ def open_engine(url: str, *, retention: Retention | None = None) -> Engine:
 
             return SqliteEngine(sqlite_path(url), retention=retention)
         case "nats" | "tls" if rest.startswith("//"):
-            return _jetstream(url, retention)
+            return open_jetstream(url, retention=retention)
         case _:
             raise InvalidRequest(
                 f"no engine is called {url!r}: give memory:, sqlite:///path or nats://host", field="engine"
             )
 
 
-def _jetstream(url: str, retention: Retention | None) -> Engine:
+def open_jetstream(url: str, *, retention: Retention | None = None, reading: bool = False) -> JetStreamEngine:
+    """Make the engine that a `nats:` URL names; `reading` as `JetStreamEngine` has it. Raises as above."""
     from steadcast.engines.jetstream_url import parse_url
 
     options = parse_url(url)
@@ -48,7 +50,7 @@ def _jetstream(url: str, retention: Retention | None) -> Engine:
         if error.name != "nats":
             raise
         raise EngineRefused("nats:// needs the extra `nats`: pip install 'steadcast[nats]'") from error
-    return JetStreamEngine(options, retention=retention)
+    return JetStreamEngine(options, retention=retention, reading=reading)
 
 
 def sqlite_path(url: str) -> Path:

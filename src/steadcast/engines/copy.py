@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import apsw
 import msgspec
 
+from steadcast.engines import open_jetstream, sqlite_path
 from steadcast.engines.base import PAGE_EVENTS
 from steadcast.engines.sqlite_errors import from_sqlite
 from steadcast.engines.sqlite_read import describe, read_page
 from steadcast.engines.sqlite_schema import connect
-from steadcast.errors import EngineUnavailable, PositionLost
+from steadcast.errors import EngineUnavailable, InvalidRequest, PositionLost
 from steadcast.event import LANES
 
 if TYPE_CHECKING:
@@ -36,18 +37,62 @@ class Progress(msgspec.Struct):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A page that was copied; `lost` is the range that retention took from the source before it was read."""
+    """A page that was copied; `lost` is the range that retention took from the source before it was read.
+
+    `head` is the lane's in the source, when its copy began.
+    """
 
     stream: str
     lane: Lane
     upto: int
+    head: int
     added: int
     known: int
     lost: tuple[int, int] | None = None
 
 
-class Source:
-    """A SQLite log that is only read: its server may go on serving it."""
+class Place(msgspec.Struct, frozen=True):
+    """Where a page of the source begins, in a lane that ended at `head`."""
+
+    stream: str
+    lane: Lane
+    epoch: str
+    after: int
+    head: int
+
+
+class Source(Protocol):
+    """A log that is only read: its servers may go on serving it. Every engine is one."""
+
+    async def describe(self) -> Description:
+        """Tell its epoch, heads and trim marks."""
+        ...
+
+    async def read(self, stream: str, lane: Lane, after: int) -> Batch:
+        """Read a page. Raises `PositionLost` where retention was quicker."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def open_source(url: str) -> Source:
+    """Open the log that a `sqlite:` or `nats:` URL names, which must be there.
+
+    Raises `InvalidRequest` for another URL and for a file that isn't there; a log that isn't in JetStream is
+    refused so by the first call.
+    """
+    if url.partition(":")[0] in {"nats", "tls"}:
+        return open_jetstream(url, reading=True)
+    path = sqlite_path(url)
+    if not path.exists():
+        raise InvalidRequest(f"there is no log {path}", field="engine")
+    return FileSource(path)
+
+
+class FileSource:
+    """A SQLite log, read beside its server, whose lock is only for those that write."""
 
     def __init__(self, path: Path) -> None:
         """Open the file. Raises what can't be read about it."""
@@ -55,11 +100,11 @@ class Source:
         self._conn = connect(path, apsw.SQLITE_OPEN_READWRITE, busy=BUSY)
         self._conn.pragma("query_only", 1)
 
-    def describe(self) -> Description:
+    async def describe(self) -> Description:
         """Tell its epoch, heads and trim marks."""
         return self._told(lambda: describe(self._conn, None))
 
-    def read(self, stream: str, lane: Lane, after: int) -> Batch:
+    async def read(self, stream: str, lane: Lane, after: int) -> Batch:
         """Read a page. Raises `PositionLost` where retention was quicker."""
         return self._told(
             lambda: read_page(
@@ -67,7 +112,7 @@ class Source:
             )
         )
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Let go of the file."""
         self._conn.close(force=True)
 
@@ -84,23 +129,32 @@ async def copy_log(source: Source, target: Engine, progress: Progress) -> AsyncG
     Ids keep their events apart from what is there: what was copied before counts as known. The order within a
     lane stays; positions, and with them the epoch, are the target's own. Raises what the target raises.
     """
-    for stream, lanes in source.describe().streams.items():
+    found = await source.describe()
+    if found.epoch != progress.source:
+        raise _replaced()
+    for stream, lanes in found.streams.items():
         for lane in LANES:
             done = progress.done.setdefault(stream, {})
-            after = done.get(lane, lanes[lane].trimmed)
-            while after < lanes[lane].head:
-                step = await _page(source, target, stream, lane, after)
+            head, after = lanes[lane].head, done.get(lane, lanes[lane].trimmed)
+            while after < head:
+                step = await _page(source, target, Place(stream, lane, found.epoch, after, head))
                 after = done[str(lane)] = step.upto
                 yield step
 
 
-async def _page(source: Source, target: Engine, stream: str, lane: Lane, after: int) -> Step:
+async def _page(source: Source, target: Engine, at: Place) -> Step:
     try:
-        page = source.read(stream, lane, after)
+        page = await source.read(at.stream, at.lane, at.after)
     except PositionLost as error:
-        if error.lost is None:
-            raise EngineUnavailable("the log to copy from was replaced meanwhile", temporary=False) from error
-        return Step(stream, lane, error.lost[1], 0, 0, error.lost)
-    receipts = await target.append(stream, [entry.event for entry in page.events])
+        if error.lost is None or error.epoch != at.epoch:
+            raise _replaced() from error
+        return Step(at.stream, at.lane, error.lost[1], at.head, 0, 0, error.lost)
+    if page.epoch != at.epoch:
+        raise _replaced()
+    receipts = await target.append(at.stream, [entry.event for entry in page.events])
     known = sum(receipt.duplicate for receipt in receipts)
-    return Step(stream, lane, page.upto, len(receipts) - known, known)
+    return Step(at.stream, at.lane, page.upto, at.head, len(receipts) - known, known)
+
+
+def _replaced() -> EngineUnavailable:
+    return EngineUnavailable("the log to copy from was replaced meanwhile", temporary=False)

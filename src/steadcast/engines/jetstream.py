@@ -64,8 +64,9 @@ class JetStreamStatistics(msgspec.Struct, kw_only=True):
 class JetStreamEngine:
     """A log in JetStream. Connects with the first call, and over and over while it is away.
 
-    `ids_age` in seconds; `wall` and `monotonic` give seconds. Where `wall` is more than `max_skew` seconds
-    from the servers' clock, nothing is trimmed by its age.
+    With `reading` a log that isn't there is refused (`InvalidRequest`, `not_found`), and not made. `ids_age`
+    in seconds; `wall` and `monotonic` give seconds. Where `wall` is more than `max_skew` seconds from the
+    servers' clock, nothing is trimmed by its age.
     """
 
     dense = False
@@ -75,6 +76,7 @@ class JetStreamEngine:
         options: Options,
         *,
         retention: Retention | None = None,
+        reading: bool = False,
         ids_age: float = IDS_AGE,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = steady,
@@ -91,7 +93,7 @@ class JetStreamEngine:
         self._max_skew = max_skew
         self._skewed = False
         self._watches = Watches(max_events=watch_events, max_bytes=watch_bytes)
-        self._log = Log(options, self._watches)
+        self._log = Log(options, self._watches, reading=reading)
         self._appender = Appender(self._log, wall, max_events=queue_events, max_bytes=queue_bytes)
         self._closed = False
         self._trimmed = 0

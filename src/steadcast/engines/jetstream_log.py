@@ -34,7 +34,7 @@ from steadcast.engines.jetstream_link import (
 )
 from steadcast.engines.jetstream_records import ROLLUP, EpochBody, Kind, Record, Subjects, decode_event
 from steadcast.engines.page import ENTRY_OVERHEAD, PAGE_ROOM
-from steadcast.errors import EngineRefused, EngineUnavailable, SteadcastError
+from steadcast.errors import EngineRefused, EngineUnavailable, InvalidRequest, SteadcastError
 from steadcast.event import Batch, Entry
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class LogCounts(msgspec.Struct, kw_only=True):
 class Log:
     """The log of one deployment, followed by one node."""
 
-    def __init__(self, options: Options, watches: Watches) -> None:
-        """Prepare; `start` begins to connect."""
+    def __init__(self, options: Options, watches: Watches, *, reading: bool = False) -> None:
+        """Prepare; `start` begins to connect. With `reading` the log isn't made where there is none."""
         self.options = options
         self.subjects = Subjects(options.stream)
         self.index = Index()
@@ -88,6 +88,7 @@ class Log:
         self.caught_up = float("-inf")
         self.config: dict[str, Any] = {}
         self._watches = watches
+        self._reading = reading
         # bounded by the URL's servers
         self._servers = deque(random.sample(options.servers, len(options.servers)))
         self._link: Link | None = None
@@ -309,6 +310,8 @@ class Log:
             await follower.aclose()
 
     def _warn_once(self) -> None:
+        if self._reading:
+            return
         if self.counts.served == 0 and self.options.sync == "lazy" and self.options.storage == "file":
             log.warning(
                 "acked is as durable as the JetStream servers flush: by default every two minutes",
@@ -356,6 +359,9 @@ class Log:
         except Answered as error:
             if error.code != STREAM_MISSING:
                 raise error.told() from error
+            if self._reading:
+                words = f"there is no log {self.options.stream} in JetStream"
+                raise InvalidRequest(words, code="not_found", field="engine") from error
         try:
             return await link.api(f"STREAM.CREATE.{self.options.stream}", stream_config(self.options))
         except Answered as error:
