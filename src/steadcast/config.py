@@ -99,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: AtLeast1 = _default(1024 * 1024)
     ack_overdue: Above0 = _default(40.0)
 
-    fanout: Literal["preframed", "stock"] = _default("preframed")
+    fanout: Literal["preframed", "single", "stock"] = _default("preframed")
     flush_window: FlushWindow = _default(0.005)
     websocket_deflate: bool = _default(False)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
+import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -19,13 +22,24 @@ from websockets.protocol import State as Connected
 from steadcast.core.session import State, Window
 from steadcast.event import Batch, Entry, Event, Lane
 from steadcast.hub import Frame
-from steadcast.socketio.fanout import WINDOW_BITS, Fanout, deflated_frame, text_frame
+from steadcast.socketio.aio import Aio
+from steadcast.socketio.fanout import (
+    MANY,
+    WINDOW_BITS,
+    Door,
+    Fanout,
+    FanoutCounts,
+    Preframed,
+    deflated_frame,
+    text_frame,
+)
 from steadcast.socketio.server import own_server
 from steadcast.socketio.websocket import DirectWebSocket
 from tests.support.house import House, Peer, event, listening
+from tests.support.kernel import needs_aio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 NORMAL = Lane.NORMAL
 
@@ -81,6 +95,10 @@ def ids(peer: Peer) -> list[str]:
     return [each["id"] for each in peer.events()]
 
 
+def _has(peer: Peer, count: int) -> bool:
+    return len(peer.events()) == count
+
+
 @pytest.fixture
 async def joined() -> AsyncIterator[Peer]:
     peer = Peer()
@@ -88,9 +106,137 @@ async def joined() -> AsyncIterator[Peer]:
     await peer.close()
 
 
+class Wire:
+    """A connection whose writes that waited, if any, are out only when the test says so."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.held = b""
+        self.by_transport: list[bytes] = []
+        self.door = Door(self.write, lambda: len(self.held), self.near.fileno())
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.near.fileno() < 0:
+            raise RuntimeError("closed")
+        self.by_transport.append(bytes(data))
+        self.held += data
+
+    def read(self) -> bytes:
+        data = self.far.recv(1 << 20, socket.MSG_DONTWAIT) if select.select([self.far], [], [], 0)[0] else b""
+        held, self.held = self.held, b""
+        return data + held
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture
+def wires() -> Iterator[list[Wire]]:
+    made = [Wire() for _ in range(MANY)]
+    yield made
+    for wire in made:
+        wire.close()
+
+
+def many() -> tuple[Preframed, FanoutCounts]:
+    counts = FanoutCounts()
+    return Preframed(text_frame, counts, Aio()), counts
+
+
+@needs_aio
+def test_many_are_written_to_at_once_and_nothing_overtakes_what_waits(wires: list[Wire]) -> None:
+    way, counts = many()
+    first, second = frame(10), frame(20)
+    wires[3].write(b"queued before")
+    for each in (first, second):
+        way.write(each, [wire.door for wire in wires])
+    both = text_frame(first) + text_frame(second)
+    assert [wire.read() for wire in wires] == [
+        (b"queued before" if n == 3 else b"") + both for n in range(MANY)
+    ]
+    assert (counts.writes, counts.submitted, counts.short) == (2 * MANY, 2 * MANY - 2, 0)
+
+
+@needs_aio
+def test_what_a_socket_has_no_room_for_goes_on_by_its_transport(wires: list[Wire]) -> None:
+    way, counts = many()
+    wires[5].near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    big = frame(500_000)
+    way.write(big, [wire.door for wire in wires])
+    way.write(big, [wires[5].door])
+    assert wires[5].by_transport[-1] == text_frame(big)
+    begun, *_ = wires[5].by_transport
+    assert wires[5].read().startswith(text_frame(big)[: -len(begun)] + begun)
+    assert counts.short >= 1
+
+
+def test_a_client_that_may_have_nothing_is_asked_and_written_nothing(wires: list[Wire]) -> None:
+    way, counts = many()
+    asked: list[int] = []
+
+    def shut(number: int) -> bool:
+        asked.append(number)
+        return number == 2
+
+    wires[2].door.shut = partial(shut, 2)
+    wires[4].door.shut = partial(shut, 4)
+    doors = [wire.door for wire in wires]
+    way.write(frame(10), [*doors, *doors])
+    assert asked == [2, 4, 2, 4]
+    data = text_frame(frame(10))
+    assert [wire.read() for wire in wires] == [b"" if n == 2 else data * 2 for n in range(MANY)]
+    assert counts.writes == 2 * MANY - 2
+
+
+@needs_aio
+def test_a_few_and_those_without_a_bare_socket_are_written_to_by_their_transports(wires: list[Wire]) -> None:
+    way, counts = many()
+    for wire in wires[:2]:
+        wire.door.descriptor = None  # as with TLS
+    way.write(frame(10), [wire.door for wire in wires])
+    way.write(frame(10), [wire.door for wire in wires[2:]])
+    assert [len(wire.by_transport) for wire in wires] == [1, 1, *[1] * (MANY - 2)]
+    assert counts.submitted == MANY - 2
+    assert all(wire.read() for wire in wires)
+
+
+def test_a_transport_that_is_closed_is_counted_and_keeps_nothing_from_the_others(wires: list[Wire]) -> None:
+    way, counts = many()
+    doors = [wire.door for wire in wires]
+    doors[1].descriptor = None
+    wires[1].near.close()
+    way.write(frame(10), doors)
+    assert counts.late == 1
+    assert [bool(wire.read()) for wire in wires if wire is not wires[1]] == [True] * (MANY - 1)
+
+
+@needs_aio
+@pytest.mark.parametrize("way", ["preframed", "single"])
+@pytest.mark.parametrize("deflate", [False, True])
+async def test_many_clients_get_the_same_at_once_or_one_by_one(way: Any, deflate: bool) -> None:
+    house = House(fanout=Fanout(way))
+    peers = [Peer() for _ in range(MANY + 2)]
+    async with listening(house, deflate=deflate) as serving:
+        for peer in peers:
+            await peer.connect(serving.url)
+            await peer.call("subscribe", {"stream": "s"})
+        for n in range(0, 400, 4):
+            await published(house, n, n + 4)
+        for peer in peers:
+            await peer.until(partial(_has, peer, 400))
+            assert ids(peer) == [f"e{n}" for n in range(400)]
+        counts = house.transport.fanout.counts
+        assert counts.submitted > len(peers) if way == "preframed" else counts.submitted == 0
+        for peer in peers:
+            await peer.close()
+
+
 WAYS: dict[str, dict[str, Any]] = {
     "preframed": {},
     "deflated": {"deflate": True},
+    "single": {"way": "single"},
     "stock by setting": {"way": "stock"},
     "stock under websockets": {"ws": "websockets-sansio"},
     "stock under wsproto": {"ws": "wsproto"},
@@ -112,7 +258,7 @@ async def test_every_way_brings_the_same(how: str, transport: str, joined: Peer)
             await published(house, n, n + 1)
         await joined.until(lambda: len(joined.events()) == 340)
         assert ids(joined) == [f"e{n}" for n in range(340)]
-        direct = how in {"preframed", "deflated"} and transport == "websocket"
+        direct = how in {"preframed", "deflated", "single"} and transport == "websocket"
         told = house.transport.fanout.statistics(list(house.connections), 0.005)
         assert (told["preframed"], told["stock"]) == ((1, 0) if direct else (0, 1))
         assert (told["writes"] > 0) is direct

@@ -58,7 +58,8 @@ def _server(address: Address, stats: dict[str, Any]) -> Finding:
     told = f"{address.url}: node {stats.get('node')}, steadcast {version}, up {up}"
     fanout = stats.get("fanout")
     if isinstance(fanout, dict):
-        counts = f"{fanout.get('preframed')} clients preframed, {fanout.get('stock')} stock"
+        together = ", many at a time" if fanout.get("submitted") else ""
+        counts = f"{fanout.get('preframed')} clients preframed{together}, {fanout.get('stock')} stock"
         told += f", fan-out {fanout.get('way')} ({counts})"
     if version != __version__:
         return Finding("server", "warning", told, f"this program is {__version__}: update one of them")

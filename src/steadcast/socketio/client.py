@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from steadcast.core.session import Session
     from steadcast.errors import SteadcastError
     from steadcast.hub import Frame, Hub
-    from steadcast.socketio.fanout import Fanout
+    from steadcast.socketio.fanout import Door, Fanout
     from steadcast.socketio.websocket import DirectWebSocket
     from steadcast.wire import Ack
 
@@ -166,23 +166,21 @@ class Client:
         else:
             socket.queue.put_nowait(frame.form(stock_packet))
 
-    def _gated(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def _gated(self, door: Door) -> Door:
         """Ask for the token before each write, where it is one that expires.
 
         One that is taken back before needs no asking: nothing is written behind the kick that follows.
         """
-        if self.gate.identity.expires is None:
-            return write
+        if self.gate.identity.expires is not None:
+            door.shut = self._shut
+        return door
 
-        def asked(data: bytes) -> None:
-            if (why := self.gate.ended) is not None:
-                self.kick(why)
-            if self.kicked is None:
-                write(data)
-            else:
-                self.dropped += 1
-
-        return asked
+    def _shut(self) -> bool:
+        """Tell whether nothing may be written any more."""
+        if (why := self.gate.ended) is not None:
+            self.kick(why)
+        self.dropped += self.kicked is not None
+        return self.kicked is not None
 
     def _socket(self) -> Any:
         """Give the Engine.IO socket, or None where it is closed or closing."""

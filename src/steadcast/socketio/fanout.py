@@ -1,9 +1,10 @@
 """How batches reach Socket.IO clients: framed once for all of them, or through each one's queue.
 
 The direct way writes WebSocket frames to each client's transport: one write for each client and flush, of the
-same bytes for all. It is open to clients on a `DirectWebSocket`, once all that was queued for them before is
-out. Everybody else, on polling, before an upgrade, or under another server, goes the stock way: the frame is
-queued with Engine.IO, as one packet that all share.
+same bytes for all, and many of them in one system call where the kernel takes them (`aio.py`). It is open to
+clients on a `DirectWebSocket`, once all that was queued for them before is out. Everybody else, on polling,
+before an upgrade, or under another server, goes the stock way: the frame is queued with Engine.IO, as one
+packet that all share.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
 from engineio import packet as engine_packet
+
+from steadcast.socketio.aio import Aio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,12 +33,15 @@ MEMORY_LEVEL: Final = 5
 CARRIER: Final[ContextVar[DirectWebSocket | None]] = ContextVar("steadcast_carrier", default=None)
 """The WebSocket that carries what is being handled; None on polling and under another server."""
 
-WayName = Literal["preframed", "stock"]
+WayName = Literal["preframed", "single", "stock"]
+"""`single` is `preframed` with a system call for each WebSocket."""
 
 TEXT: Final = 0x81
 """A WebSocket frame's first byte: a text message that is whole (RFC 6455, section 5.2)."""
 COMPRESSED: Final = 0xC1
 """The same, with the bit that permessage-deflate sets (RFC 7692, section 6)."""
+MANY: Final = 8
+"""From so many transports on, one system call for all costs less than one for each."""
 SYNC_TAIL: Final = b"\x00\x00\xff\xff"
 """What a sync flush ends with, and what a compressed message goes without (RFC 7692, section 7.2.1)."""
 
@@ -56,14 +62,37 @@ class Reader(Protocol):
         ...
 
 
+class Door:
+    """A transport that whole frames may be written to, between what its own protocol writes.
+
+    `write` raises RuntimeError once it is closed. While `waiting` gives 0 bytes, what goes to `descriptor`, a
+    socket that doesn't block, is in its turn as well; there is none with TLS. `shut`, where there is one, is
+    asked before each frame, and tells that the client may not have it.
+    """
+
+    __slots__ = ("descriptor", "shut", "waiting", "write")
+
+    def __init__(
+        self, write: Callable[[bytes | memoryview], None], waiting: Callable[[], int], descriptor: int | None
+    ) -> None:
+        """Open it."""
+        self.write = write
+        self.waiting = waiting
+        self.descriptor = descriptor
+        self.shut: Callable[[], bool] | None = None
+
+
 class FanoutCounts(msgspec.Struct):
     """What was written directly: flushes and pages, the writes and bytes that they came to, and pauses.
 
-    `late` counts writes to transports that were closed already.
+    `submitted` counts the writes that went many in one system call, and `short` those of them that the socket
+    didn't take whole; `late` counts writes to transports that were closed already.
     """
 
     flushes: int = 0
     writes: int = 0
+    submitted: int = 0
+    short: int = 0
     bytes: int = 0
     pauses: int = 0
     late: int = 0
@@ -94,34 +123,60 @@ def framed(first: int, body: bytes) -> bytes:
 class Preframed:
     """The direct way: the same bytes to every transport."""
 
-    def __init__(self, make: Callable[[Frame], bytes], counts: FanoutCounts) -> None:
-        """Write what `make` makes of a frame."""
+    def __init__(self, make: Callable[[Frame], bytes], counts: FanoutCounts, aio: Aio | None = None) -> None:
+        """Write what `make` makes of a frame, many at once where there is `aio`."""
         self._make = make
         self._counts = counts
+        self._aio = aio
 
-    def write(self, frame: Frame, targets: Sequence[Callable[[bytes], None]]) -> None:
+    def write(self, frame: Frame, targets: Sequence[Door]) -> None:
         """Write a batch to each transport; one that is gone is counted."""
         data = frame.form(self._make)
+        doors = [door for door in targets if door.shut is None or not door.shut()]
         counts = self._counts
-        for write in targets:
-            try:
-                write(data)
-            except RuntimeError:
-                counts.late += 1  # closed in this very step: its session ends with the next
         counts.flushes += 1
-        counts.writes += len(targets)
-        counts.bytes += len(data) * len(targets)
+        counts.writes += len(doors)
+        counts.bytes += len(data) * len(doors)
+        if len(doors) >= MANY and self._aio is not None and self._aio.ready():
+            doors = self._submit(self._aio, data, doors)
+        for door in doors:
+            self._write(door, data)
+
+    def _submit(self, aio: Aio, data: bytes, doors: list[Door]) -> list[Door]:
+        """Write to those whose turn it is, all at once; gives the others."""
+        free = [door for door in doors if door.descriptor is not None and not door.waiting()]
+        short = aio.write(data, [door.descriptor for door in free])  # type: ignore[misc]  # none is None
+        self._counts.submitted += len(free)
+        self._counts.short += len(short)
+        for index, taken in short.items():
+            self._write(free[index], memoryview(data)[taken:])
+        if len(free) == len(doors):
+            return []
+        written = frozenset(free)
+        return [door for door in doors if door not in written]
+
+    def _write(self, door: Door, data: bytes | memoryview) -> None:
+        try:
+            door.write(data)
+        except RuntimeError:
+            self._counts.late += 1  # closed in this very step: its session ends with the next
 
 
 class Fanout:
     """Both ways, and which one a client goes."""
 
     def __init__(self, way: WayName = "preframed") -> None:
-        """Go the direct way wherever it is open, unless `way` says that nobody does."""
+        """Go the direct way wherever it is open, unless `way` says that nobody does (`stock`)."""
         self.way: WayName = way
         self.counts = FanoutCounts()
-        self.plain = Preframed(text_frame, self.counts)
-        self.deflated = Preframed(deflated_frame, self.counts)
+        self._aio = Aio() if way == "preframed" else None
+        self.plain = Preframed(text_frame, self.counts, self._aio)
+        self.deflated = Preframed(deflated_frame, self.counts, self._aio)
+
+    def close(self) -> None:
+        """Give back what the kernel keeps for it; whoever writes after this does it one by one."""
+        if self._aio is not None:
+            self._aio.close()
 
     def open_carrier(self) -> DirectWebSocket | None:
         """Give the WebSocket that carries what is being handled, where the direct way is open on it."""

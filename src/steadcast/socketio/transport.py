@@ -174,6 +174,7 @@ class Transport:
     def release(self) -> None:
         """Let another take this one's place on the server; until then nobody is let in."""
         self._released = True
+        self.fanout.close()
 
     def hand_over(self) -> tuple[Any, Any]:
         """Give the server's own connect and trigger; raises `InvalidRequest` before `release`."""

@@ -20,7 +20,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
-from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, TEXT, WINDOW_BITS, Reader, framed
+from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, TEXT, WINDOW_BITS, Door, Reader, framed
 from steadcast.socketio.queues import Flag, Queue
 from steadcast.wire import Ack
 
@@ -105,19 +105,17 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Whether the client agreed to permessage-deflate."""
         return bool(self.conn.extensions)
 
-    def open(self, reader: Reader) -> Callable[[bytes], None]:
-        """Let frames be written to the transport, and tell `reader` of pauses and acks; gives the writing.
-
-        What is written must be whole frames. It may raise RuntimeError once the transport is closed.
-        """
+    def open(self, reader: Reader) -> Door:
+        """Let whole frames be written to the transport, and tell `reader` of pauses and acks."""
         self._reader = reader
-        connection = self.transport.get_extra_info("socket")
+        transport = self.transport
+        connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if self.paused or self.over:
             reader.paused()
-        write: Callable[[bytes], None] = self.transport.write
-        return write
+        bare = connection is not None and transport.get_extra_info("sslcontext") is None
+        return Door(transport.write, transport.get_write_buffer_size, connection.fileno() if bare else None)
 
     def say(self, message: str | bytes) -> bool:
         """Write a message to this client; False where it has to wait, or has nowhere to go."""
