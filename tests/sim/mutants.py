@@ -76,7 +76,7 @@ MUTANTS = {
         "full: list[Flow] = []",
     ),
     "an ack frees the batch behind it": Mutant(
-        "steadcast.core.session", "self._marks[0].upto <= offset:", "self._marks[0].upto <= offset + 4:"
+        "steadcast.core.session", "marks[0].upto <= offset:", "marks[0].upto <= offset + 4:"
     ),
     "a flow joins before its group's position": Mutant(
         "steadcast.core.session",
@@ -105,8 +105,8 @@ MUTANTS = {
     ),
     "an ack frees the wrong stream": Mutant(
         "steadcast.hub.hub",
-        "session = self.sessions(conn).get(ack.stream)\n        flow",
-        "session = next(iter(self.sessions(conn).values()), None)\n        flow",
+        "session = self.sessions(conn).get(ack.stream)\n        if",
+        "session = next(iter(self.sessions(conn).values()), None)\n        if",
     ),
     # Who may
     "a token outlives its end": Mutant(

@@ -191,7 +191,8 @@ class Flow:
     """One lane of a session: what was written, what is acked, and what may be written next."""
 
     __slots__ = (
-        "_acked_mark",
+        "_acked_bytes",
+        "_acked_events",
         "_base",
         "_marks",
         "_own",
@@ -220,7 +221,8 @@ class Flow:
         self.reading = False
         self._window = window
         self._own = _NOTHING
-        self._acked_mark = _NOTHING
+        self._acked_events = 0
+        self._acked_bytes = 0
         self._base = _NOTHING
         self._marks: list[Mark] = []  # bounded by the window: a mark has an event at least
 
@@ -237,7 +239,7 @@ class Flow:
     def unacked(self) -> tuple[int, int]:
         """Events and bytes that were written and not acked."""
         written = self.written
-        return written.events - self._acked_mark.events, written.bytes - self._acked_mark.bytes
+        return written.events - self._acked_events, written.bytes - self._acked_bytes
 
     @property
     def position(self) -> int:
@@ -246,8 +248,8 @@ class Flow:
 
     def limits(self) -> tuple[int, int]:
         """Give the totals, in the group's numbers, up to which the window allows writing."""
-        events = self._acked_mark.events + self._window.events + self._base.events
-        size = self._acked_mark.bytes + self._window.bytes + self._base.bytes
+        events = self._acked_events + self._window.events + self._base.events
+        size = self._acked_bytes + self._window.bytes + self._base.bytes
         return events, size
 
     def allows(self, events: int, size: int) -> bool:
@@ -315,7 +317,7 @@ class Flow:
         self._move(_In.RESTART)
         self.epoch, self.sent = epoch, after
         self.acked, self.acked_at = after, float("-inf")
-        self._acked_mark = self._own
+        self._acked_events, self._acked_bytes = self._own.events, self._own.bytes
         self._marks.clear()
         self.settle()
 
@@ -343,18 +345,27 @@ class Flow:
 
     def take_ack(self, now: float, epoch: str, offset: int) -> bool:
         """Take a cumulative ack; False where it is lower, foreign, or for what was never sent."""
-        if self.state is State.CLOSED or epoch != self.epoch or not self.acked < offset <= self.position:
+        group = self.group
+        position = self.sent if group is None else group.position
+        if epoch != self.epoch or not self.acked < offset <= position:
+            return False
+        if group is None and self.state is State.CLOSED:
             return False
         self.acked, self.acked_at = offset, now
-        while self._marks and self._marks[0].upto <= offset:
-            self._acked_mark = self._marks.pop(0)
-        if self.group is not None and not self._marks:
-            mark = self.group.mark_at(offset)
-            if mark is not None and mark.events - self._base.events >= self._acked_mark.events:
-                self._acked_mark = Mark(mark.upto, *self._own_numbers(mark.events, mark.bytes), mark.at)
-        if self.state is State.LAGGING:
+        self._count_acked(offset)
+        if group is None and self.state is State.LAGGING:
             self.settle()
         return True
+
+    def _count_acked(self, offset: int) -> None:
+        marks = self._marks
+        while marks and marks[0].upto <= offset:
+            mark = marks.pop(0)
+            self._acked_events, self._acked_bytes = mark.events, mark.bytes
+        if self.group is not None and not marks:
+            shared = self.group.mark_at(offset)
+            if shared is not None and shared.events - self._base.events >= self._acked_events:
+                self._acked_events, self._acked_bytes = self._own_numbers(shared.events, shared.bytes)
 
     def overdue(self, now: float, limit: float = ACK_OVERDUE) -> bool:
         """Tell whether nothing was acked for `limit` seconds while something was unacked."""

@@ -236,9 +236,11 @@ class Hub:
     def acked(self, conn: Connection, ack: Ack) -> bool:
         """Take an ack that acknowledges something; False leaves it to be judged."""
         session = self.sessions(conn).get(ack.stream)
-        flow = session.flows[ack.lane] if session is not None else None
-        before = flow.acked if flow is not None else 0
-        if flow is None or not flow.take_ack(self._clock(), ack.epoch, ack.offset):
+        if session is None:
+            return False
+        flow = session.flows[ack.lane]
+        before = flow.acked
+        if not flow.take_ack(self._clock(), ack.epoch, ack.offset):
             return False
         self.counts["acks"] += 1
         self._tracer.ack(ack, before)

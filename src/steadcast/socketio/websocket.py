@@ -18,11 +18,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.utils import apply_mask
 
 from steadcast.socketio.fanout import CARRIER, MEMORY_LEVEL, TEXT, WINDOW_BITS, Door, Reader, framed
 from steadcast.socketio.queues import Flag, Queue
 from steadcast.wire import Ack
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the library is built without it where no wheel fits
+    from websockets.utils import apply_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
