@@ -18,9 +18,13 @@ PREFIX: Final = "STEADCAST_"
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 FlushWindow = Annotated[float, Meta(ge=0, le=1)]
-AtLeast0 = Annotated[float, Meta(ge=0)]
-Above0 = Annotated[float, Meta(gt=0)]
-AtLeast1 = Annotated[int, Meta(ge=1)]
+LONGEST: Final = 1e9
+"""Seconds, some thirty years. What has no end, as TOML's `inf`, is no time that a log can reckon with."""
+LARGEST: Final = 2**53 - 1
+"""The largest number that JSON tells everybody exactly."""
+AtLeast0 = Annotated[float, Meta(ge=0, le=LONGEST)]
+Above0 = Annotated[float, Meta(gt=0, le=LONGEST)]
+AtLeast1 = Annotated[int, Meta(ge=1, le=LARGEST)]
 
 
 class _FromText(NamedTuple):
@@ -137,6 +141,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             except msgspec.MsgspecError as error:
                 shown = given.text if isinstance(given, _FromText) else given
                 wrong[field.name] = (_in_words(error, field.name), shown)
+        if not wrong and self.retry_delay > self.retry_delay_max:
+            wrong["retry_delay"] = (
+                f"expected at most retry_delay_max, {self.retry_delay_max:g}",
+                self.retry_delay,
+            )
         if wrong:
             raise _refused(wrong)
 
