@@ -34,6 +34,7 @@ TOKENS = [
 ]
 
 
+SPOIL, DELETE = "UPDATE events SET event = '{'", "DELETE FROM events"
 Damage = dict[str, tuple[int, int]]
 """By lane, the offsets from the last sound event before it to the damaged one."""
 
@@ -44,34 +45,35 @@ def serving(folder: Path, engine: str | None = None) -> Iterator[Server]:
         yield running
 
 
-def publish(server: Server, *events: dict[str, Any]) -> int:
-    """Publish, and give the last one's offset."""
+def publish(server: Server, *events: dict[str, Any]) -> tuple[str, int]:
+    """Publish, and give the last one's position."""
     headers = {"content-type": "application/cloudevents-batch+json", "authorization": f"Bearer {READER}"}
     address = f"{server.url}/v1/streams/orders/events"
     answer = httpx.post(address, verify=PLAIN, headers=headers, json=events, timeout=20)
     assert answer.status_code == 200, answer.text
-    offset: int = answer.json()["results"][-1]["position"][1]
-    return offset
+    epoch, offset = answer.json()["results"][-1]["position"]
+    return epoch, offset
+
+
+def damage_rows(server: Server, *damaged: tuple[str, str]) -> None:
+    log = apsw.Connection(str(server.folder / "steadcast.db"))
+    for name, statement in damaged:
+        log.execute(f"{statement} WHERE instr(event, ?)", (f'"id":"{name}"',))
+        assert log.changes() == 1
+    log.close()
 
 
 async def damage_sqlite(server: Server) -> Damage:
     publish(server, *[event(n) for n in range(10)])
     publish(server, *[event(n, priority="critical") for n in (100, 101)])
-    log = apsw.Connection(str(server.folder / "steadcast.db"))
-    for name, done in (("e4", "UPDATE events SET event = '{'"), ("e5", DELETE), ("e101", DELETE)):
-        log.execute(f"{done} WHERE instr(event, ?)", (f'"id":"{name}"',))
-        assert log.changes() == 1
-    log.close()
+    damage_rows(server, ("e4", SPOIL), ("e5", DELETE), ("e101", DELETE))
     return {"normal": (4, 6), "critical": (1, 2)}
-
-
-DELETE = "DELETE FROM events"
 
 
 async def damage_jetstream(server: Server) -> Damage:
     sound = {
-        "normal": publish(server, *[event(n) for n in range(4)]),
-        "critical": publish(server, event(100, priority="critical")),
+        "normal": publish(server, *[event(n) for n in range(4)])[1],
+        "critical": publish(server, event(100, priority="critical"))[1],
     }
     options = parse_url(server.engine)
     client = await nats.connect(options.servers[0])
@@ -148,3 +150,19 @@ async def trim(server: Server, lane: str, upto: int) -> None:
     done = await asyncio.to_thread(command, *args)
     assert done.code == 0, done.err
     assert done.objects[0]["lost"] == [1, upto]
+
+
+@pytest.mark.parametrize(("offset", "name", "last"), [(5, "e4", "e6"), (8, "e7", "e9")])
+async def test_who_applied_an_event_before_it_was_damaged_comes_back_and_is_told_nothing(
+    tmp_path: Path, offset: int, name: str, last: str
+) -> None:
+    with serving(tmp_path) as server:
+        epoch, _ = await asyncio.to_thread(publish, server, *[event(n) for n in range(10)])
+        damage_rows(server, ("e4", SPOIL), ("e7", DELETE))
+        cursors: dict[str, list[str | int]] = {"normal": [epoch, offset, name]}
+        applied = list[str]()
+        async with Subscriber(server.url, "orders", cursors=cursors, token=READER) as deliveries:
+            applying = asyncio.create_task(apply(deliveries, applied))
+            await until(lambda: last in applied, what="what is sound behind it is applied")
+            assert deliveries.told == []
+            applying.cancel()

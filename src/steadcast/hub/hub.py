@@ -15,7 +15,7 @@ import structlog
 
 from steadcast.core.answer import answer_cursor, answer_new
 from steadcast.core.session import Route, Session, State, Window
-from steadcast.errors import PositionLost, SteadcastError, TooLarge, Unavailable
+from steadcast.errors import EngineRefused, PositionLost, SteadcastError, TooLarge, Unavailable
 from steadcast.event import LANES, Lane, Position
 from steadcast.hub.frame import ONE_BY_ONE
 from steadcast.hub.groups import Groups, raise_idle
@@ -347,6 +347,12 @@ class Hub:
         except PositionLost:
             # Retention passed the cursor since `describe`: what stands there can't be compared any more,
             # and the first page will show the loss.
+            self.counts["cursors_unchecked"] += 1
+            return cursor.id
+        except EngineRefused as error:
+            if error.code != "engine_invalid":
+                raise
+            # Damaged since it was applied: that is no reason to keep its reader from what is sound behind it.
             self.counts["cursors_unchecked"] += 1
             return cursor.id
         found = page.events[0] if page.events else None
