@@ -71,7 +71,7 @@ async def trim(context: Context, request: Request) -> Response:
             stream=told.stream,
             lane=str(told.lane),
             epoch=told.epoch,
-            lost=told.lost,
+            lost=f"{told.lost[0]} to {told.lost[1]}",
             events=told.events,
         )
     return json_response(told)
