@@ -57,6 +57,7 @@ def publish(server: Server, *events: dict[str, Any]) -> tuple[str, int]:
 
 def damage_rows(server: Server, *damaged: tuple[str, str]) -> None:
     log = apsw.Connection(str(server.folder / "steadcast.db"))
+    log.set_busy_timeout(20_000)  # its server writes as well
     for name, statement in damaged:
         log.execute(f"{statement} WHERE instr(event, ?)", (f'"id":"{name}"',))
         assert log.changes() == 1
