@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from steadcast.masking import MASK, NOTE, Masking
-from steadcast.wire import CONTROL
+from steadcast.wire import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
@@ -45,8 +45,7 @@ def hiding(secrets: Iterable[str]) -> Processor:
 
 def one_line(_logger: Any, _name: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep a library's message to its line: some hold what a client sent, as it came."""
-    event = str(line["event"])
-    return {**line, "event": CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), event)}
+    return {**line, "event": visible(str(line["event"]))}
 
 
 def _plain(value: Any) -> Any:

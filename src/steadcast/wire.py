@@ -130,6 +130,11 @@ def check_publishable(name: object) -> str:
     return stream
 
 
+def visible(text: str) -> str:
+    """Give a foreign text as a line of a log can hold it: what is no sign to be seen is escaped."""
+    return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
 def _refuse(field: str, why: str, index: int | None = None) -> NoReturn:
     fields: dict[str, Any] = {"field": field} if index is None else {"field": field, "index": index}
     raise InvalidEvent(f"{field} {why}", **fields)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import pytest
+import socketio
 import uvicorn
 
 from steadcast.app import Steadcast
@@ -47,8 +48,8 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(**settings: Any) -> AsyncIterator[Stage]:
-    cast = Steadcast(engine=MemoryEngine(epoch="e1"), settings=Settings(**settings))
+async def staged(sio: socketio.AsyncServer | None = None, **settings: Any) -> AsyncIterator[Stage]:
+    cast = Steadcast(sio, engine=MemoryEngine(epoch="e1"), settings=Settings(**settings))
     config = uvicorn.Config(cast, port=0, ws="websockets-sansio", log_config=None)
     async with served(config) as port:
         url = f"http://127.0.0.1:{port}"
@@ -79,6 +80,16 @@ async def test_a_plain_client_is_listed_with_its_figures(stage: Stage, peer: Pee
     assert (told["reconnects"], told["failures"], told["round_trip"]) == (0, 0, None)
     assert (told["lag"], told["window"], told["streams"]) == (0, 0.0, {})
     assert told["uptime"] >= 0
+
+
+async def test_a_client_whose_id_is_half_an_emoji_hides_nobodys_figures() -> None:
+    async with staged(socketio.AsyncServer(async_mode="asgi")) as stage:  # whose JSON lets it in
+        peer = Peer()
+        await peer.connect(stage.url, {"client": {"id": "half \ud83d", "version": "1"}})
+        await peer.until(lambda: peer.named("welcome"))
+        assert (await stage.only())["client_id"] == "half \\ud83d"
+        assert (await stage.client.get("/v1/stats")).status_code == 200
+        await peer.close()
 
 
 async def test_what_is_not_acked_shows_as_lag_and_as_a_share_of_the_window(stage: Stage, peer: Peer) -> None:

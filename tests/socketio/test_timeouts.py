@@ -558,6 +558,22 @@ async def test_names_that_clients_think_of_do_not_fill_the_counts() -> None:
         await peer.close()
 
 
+async def test_a_name_that_no_log_can_hold_keeps_no_client_from_its_answer() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")  # whose JSON lets half an emoji in
+
+    @sio.on("*")
+    @timeout_handler(timeout_seconds=0.05)
+    async def any_event(*_: Any) -> None:
+        await hang()
+
+    async with listening(House(sio=sio)) as house:
+        peer = Peer()
+        await peer.connect(house.url)
+        answer = await peer.call("half \ud83d\n", {})
+        assert answer["error"]["event"] == "half \\ud83d\\n"
+        await peer.close()
+
+
 async def test_steadcasts_own_handlers_are_limited_as_well() -> None:
     house = House(timeouts=Timeouts(0.05))
     never = asyncio.Event()

@@ -17,6 +17,7 @@ import structlog
 
 from steadcast.errors import HandlerTimeout, InvalidRequest
 from steadcast.socketio.deadlines import Deadlines
+from steadcast.wire import visible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -56,7 +57,7 @@ class TimeoutCounts:
     def timed_out(self, label: str, name: str, seconds: float) -> HandlerTimeout:
         """Count and log a handler whose time is over; gives what is to be raised."""
         self.timeouts[label] += 1
-        shown = name[:LONGEST_NAME]
+        shown = visible(name[:LONGEST_NAME])
         log.error("handler timed out", handler=shown, timeout=seconds)
         return HandlerTimeout(f"{shown} took longer than {seconds:g} s", event=shown, timeout=seconds)
 
@@ -65,7 +66,7 @@ class TimeoutCounts:
         took = self.clock() - began
         if took >= WARN_AT * seconds:
             self.warnings[label] += 1
-            shown = name[:LONGEST_NAME]
+            shown = visible(name[:LONGEST_NAME])
             log.warning(
                 "handler is close to its timeout", handler=shown, took=round(took, 3), timeout=seconds
             )

@@ -264,7 +264,7 @@ class Transport:
             self.fanout,
             sid,
             eio_sid,
-            client_id=client_id,
+            client_id=client_id and wire.visible(client_id),
             spawn=self.spawn,
             identity=identity,
         )
