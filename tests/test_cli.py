@@ -76,6 +76,13 @@ def test_the_version_and_the_help_with_its_exit_codes(alone: Commands) -> None:
         assert re.search(rf"\b{command}\b", told)
 
 
+def test_a_python_runs_its_own_command_as_a_module(alone: Commands) -> None:
+    for arguments in (["--version"], ["publish", "one", "too many"]):
+        command = [sys.executable, "-m", "steadcast", *arguments]
+        told = subprocess.run(command, env=alone.environ, capture_output=True, text=True, check=False)
+        assert Result(told.returncode, told.stdout, told.stderr) == alone(*arguments)
+
+
 def test_a_shell_completes_commands(alone: Commands) -> None:
     assert "_STEADCAST_COMPLETE" in alone(_STEADCAST_COMPLETE="source_bash").out
     asked = {"_STEADCAST_COMPLETE": "complete_bash", "COMP_WORDS": "steadcast pub", "COMP_CWORD": "1"}

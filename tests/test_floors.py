@@ -25,6 +25,7 @@ FLOORS = {
     **dict.fromkeys(["descriptors", "doctor", "logs", "outlet", "tracing"], 4),
     "testing": 2,  # public, for tests: nothing of the house imports it
     "__init__": 4,  # the public names, lazily
+    "__main__": 4,
 }
 PURE_WITHOUT = {"asyncio", "time", "random", "socket", "threading", "logging"}
 NAMES_THAT_SAY_NOTHING = re.compile(r"(Manager|Service|Helper|Utils|Normalizer)$")
