@@ -25,7 +25,7 @@ from tests.support.plain import PLAIN
 from tests.support.server import Server, event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 READER, KEEPER = "a reader's secret", "a keeper's secret"
 TOKENS = [
@@ -94,14 +94,21 @@ async def connected(server: Server) -> set[str]:
     return {each["id"] for each in answer.json()["clients"]}
 
 
+@pytest.fixture
+async def node() -> AsyncIterator[NodeSubscriber]:
+    made = NodeSubscriber()
+    yield made
+    await made.end()
+
+
 @pytest.mark.parametrize("log", ["sqlite", "jetstream"])
 async def test_subscribers_go_on_behind_a_damaged_event_that_was_trimmed_and_are_told_once(
-    tmp_path: Path, log: str
+    tmp_path: Path, node: NodeSubscriber, log: str
 ) -> None:
     with serving(tmp_path, nats_url() if log == "jetstream" else None) as server:
         damage = await (damage_sqlite if log == "sqlite" else damage_jetstream)(server)
         told = {("trimmed", lane, (last + 1, upto)) for lane, (last, upto) in damage.items()}
-        node, applied = NodeSubscriber(), list[str]()
+        applied = list[str]()
         await node.start(server.url, STEADCAST_TOKEN=READER)
         both = (applied, node.history.applied)
         async with Subscriber(server.url, "orders", start="start", token=READER) as deliveries:
@@ -125,7 +132,6 @@ async def test_subscribers_go_on_behind_a_damaged_event_that_was_trimmed_and_are
             assert {(each["kind"], each["lane"], tuple(each["lost"])) for each in node.told} == told
             assert len(deliveries.told) == len(node.told) == 2
             applying.cancel()
-        await node.end()
         audit = [line for line in server.log().splitlines() if "trimmed by hand" in line]
         assert len(audit) == 2
         assert all("by=keeper" in line and "stream=orders" in line for line in audit), audit
