@@ -70,6 +70,7 @@ describe("the walk through a log", () => {
     if (!event) throw new Error("no event was read");
     const data = [
       JSON.parse('{"ids":[9007199254740993]}'),
+      JSON.parse(`{"beyond":1${"0".repeat(400)}}`),
       { n: [2 ** 53 - 1, 0.1, "9007199254740993", null] },
     ];
     const matching = data.map((each) => ({ ...event, data: each }));
@@ -78,7 +79,7 @@ describe("the walk through a log", () => {
     }
     const told: Taken[] = [];
     await gather(step(), "", ndjson, (taken) => told.push(taken));
-    expect(told.map(({ rounded }) => rounded)).toEqual([1]);
+    expect(told.map(({ rounded }) => rounded)).toEqual([2]);
   });
 
   it("ends where the log can't be read", async () => {

@@ -95,9 +95,13 @@ export function jsonTokens(json: string): Token[] {
   return tokens;
 }
 
-/** Whether a number may be another one than the log's: a browser keeps no whole one above 2^53 exactly. */
+/**
+ * Whether a number may be another one than the log's: a browser keeps no whole one above 2^53 exactly, and makes
+ * Infinity of one of more than 308 digits.
+ */
 export function isRounded(value: unknown): boolean {
-  return typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value);
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return false;
+  return Number.isInteger(value) || !Number.isFinite(value);
 }
 
 /** Whether such a number stands anywhere in a value. */
