@@ -43,7 +43,10 @@ export interface SocketClientOptions {
   /** The widest first delay before a reconnect, and the widest ever, in milliseconds; 1000 and 15000. */
   readonly reconnectDelay?: number;
   readonly reconnectDelayMax?: number;
-  /** Keep the offline queue over a reload of this tab: true, or a name where a page has several clients. */
+  /**
+   * Keep the offline queue over a reload of this tab, and for the next one where it is closed or crashes: true, or a
+   * name where a page has several clients, or a browser several users.
+   */
   readonly persistQueue?: boolean | string;
   /** More options for socket.io-client, `transports` or `extraHeaders`. */
   readonly socket?: SocketOptions;

@@ -56,11 +56,19 @@ const SWEEP_WAIT = 100;
 /** A browser's database that doesn't answer for so long keeps nothing: a frozen tab may hold it up for hours. */
 export const OPEN_WAIT = 10_000;
 
+interface Kept {
+  readonly slot: string;
+  readonly id: string;
+  readonly order: number;
+  readonly emission: Emission;
+  readonly at: number;
+}
+
 interface Schema extends DBSchema {
   cursors: { key: string; value: { slot: string; cursors: unknown; at: number } };
   queue: {
     key: [string, string];
-    value: { slot: string; id: string; order: number; emission: Emission; at: number };
+    value: Kept;
     indexes: { slot: string };
   };
 }
@@ -234,15 +242,70 @@ export async function keepCursors(
   };
 }
 
-/** Keep the offline queue over a reload of this tab. Rejects where the browser refuses. */
+/**
+ * Take over what tabs have left that are gone, closed or crashed: behind what is kept here, each whole and in its
+ * order. Whoever holds the lock of a slot is there, and sends for itself.
+ */
+async function takeOver(database: Database, place: KeepingPlace, key: string, mine: string) {
+  const all = await database.getAllKeysFromIndex("queue", "slot");
+  const names = [...new Set(all.map(([slot]) => slot))].filter(
+    (slot) => slot !== mine && slot.slice(0, slot.lastIndexOf(":")) === key,
+  );
+  const locks = names.map((slot) => hold(place, `steadcast:${slot}`, SWEEP_WAIT));
+  const held = await Promise.all(locks);
+  try {
+    await move(
+      database,
+      names.filter((_, index) => held[index]),
+      mine,
+    );
+  } finally {
+    for (const release of held) release?.();
+  }
+}
+
+async function move(database: Database, from: readonly string[], to: string): Promise<void> {
+  if (from.length === 0) return;
+  const transaction = database.transaction("queue", "readwrite");
+  const { store } = transaction;
+  let order = last(await store.index("slot").getAll(to));
+  const queues = await Promise.all(from.map((slot) => store.index("slot").getAll(slot)));
+  const began = (queue: readonly Kept[]) => Math.min(...queue.map(({ at }) => at));
+  for (const queue of queues.sort((a, b) => began(a) - began(b))) {
+    for (const kept of queue.sort((a, b) => a.order - b.order)) {
+      order += 1;
+      void store.delete([kept.slot, kept.id]);
+      void store.put({ ...kept, slot: to, order });
+    }
+  }
+  await transaction.done;
+}
+
+function last(queue: readonly Kept[]): number {
+  return queue.reduce((highest, { order }) => Math.max(highest, order), 0);
+}
+
+/**
+ * Keep the offline queue over a reload of this tab, and for the next one where this one is closed or crashes.
+ * Rejects where the browser refuses.
+ */
 export async function keepQueue(
   place: KeepingPlace,
   key: string,
   lockWait = LOCK_WAIT,
 ): Promise<QueueStore> {
   const { slot, database } = await claimAndOpen(place, `queue:${key}`, lockWait);
-  const kept = await database.getAllFromIndex("queue", "slot", slot.name);
-  let order = kept.reduce((highest, { order: each }) => Math.max(highest, each), 0);
+  const release = () => {
+    database.close();
+    slot.release();
+  };
+  const kept = await takeOver(database, place, `queue:${key}`, slot.name)
+    .then(() => database.getAllFromIndex("queue", "slot", slot.name))
+    .catch((error: unknown) => {
+      release();
+      throw error;
+    });
+  let order = last(kept);
   return {
     load: async () => kept.sort((a, b) => a.order - b.order).map(({ emission }) => emission),
     put: async (emission) => {
@@ -258,10 +321,7 @@ export async function keepQueue(
     remove: async (id) => {
       await database.delete("queue", [slot.name, id]);
     },
-    release: () => {
-      database.close();
-      slot.release();
-    },
+    release,
   };
 }
 

@@ -155,6 +155,40 @@ describe("a kept queue", () => {
     expect((await third.load()).map(({ id }) => id)).toEqual(["b", "c", "d"]);
   });
 
+  it("goes to the next tab where its own is gone, behind what that keeps, the oldest first", async () => {
+    const gone = [];
+    for (const [at, key, ids] of [
+      [2, "default", ["c", "b"]],
+      [1, "default", ["a"]],
+      [0, "other", ["no"]],
+      [0, "default:other", ["neither"]],
+    ] as const) {
+      wall = at;
+      const store = await keepQueue(tab().place, key);
+      for (const id of ids) await store.put(emission(id));
+      gone.push(store);
+    }
+    for (const store of gone) store.release();
+    const there = tab();
+    const held = await keepQueue(there.place, "default");
+    expect((await held.load()).map(({ id }) => id)).toEqual(["a", "c", "b"]);
+    await held.put(emission("d"));
+    const second = await keepQueue(tab().place, "default");
+    expect(await second.load(), "the first is there").toEqual([]);
+    held.release();
+    const reloaded = await keepQueue(tab(there).place, "default");
+    expect((await reloaded.load()).map(({ id }) => id)).toEqual(["a", "c", "b", "d"]);
+  });
+
+  it("goes to one of the tabs that come at the same time", async () => {
+    const gone = await keepQueue(tab().place, "default");
+    await gone.put(emission("a"));
+    gone.release();
+    const stores = await Promise.all([1, 2, 3].map(() => keepQueue(tab().place, "default")));
+    const found = await Promise.all(stores.map((store) => store.load()));
+    expect(found.flat().map(({ id }) => id)).toEqual(["a"]);
+  });
+
   it("isn't shared with a duplicated tab", async () => {
     const original = tab();
     await (await keepQueue(original.place, "default")).put(emission("a"));
