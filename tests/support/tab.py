@@ -136,9 +136,18 @@ async def tabs() -> AsyncIterator[Chromium]:
         finally:
             await chromium.aclose()
     finally:
-        process.kill()
-        await asyncio.to_thread(process.wait)
+        # Asked to, it ends its other processes first, which would else write into the folder that goes.
+        process.terminate()
+        await asyncio.to_thread(_wait, process)
         shutil.rmtree(profile, ignore_errors=True)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 async def _address(port_file: Path, process: subprocess.Popen[bytes]) -> str:
