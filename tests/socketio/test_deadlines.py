@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from asyncio import CancelledError, Event
 from typing import Any
 
 import pytest
 
-from steadcast.socketio.deadlines import Deadlines
+from steadcast.socketio.deadlines import STILL, Deadlines
 
 
 class Timers:
@@ -127,3 +129,20 @@ async def test_a_timeout_error_from_inside_is_not_the_limits_own() -> None:
     with pytest.raises(TimeoutError, match="its own"), limit:
         raise TimeoutError("its own")
     assert not limit.over
+
+
+async def test_what_was_done_while_the_loop_stood_still_counts_and_what_hangs_ends_all_the_same() -> None:
+    loop, deadlines = asyncio.get_running_loop(), Deadlines()
+    answer: asyncio.Future[str] = loop.create_future()
+
+    async def wait() -> str:
+        return await answer
+
+    answered = asyncio.create_task(under(deadlines, 0.05, wait()))
+    hanging = asyncio.create_task(under(deadlines, 0.05, hang()))
+    await asyncio.sleep(0)
+    threading.Timer(0.01, loop.call_soon_threadsafe, (answer.set_result, "done")).start()
+    time.sleep(2 * STILL)  # noqa: ASYNC251 - as a handler of an application's might
+    assert await answered == "done"
+    with pytest.raises(TimeoutError):
+        await hanging

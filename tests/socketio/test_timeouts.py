@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from structlog.testing import capture_logs
 
 from steadcast.config import Settings
 from steadcast.errors import HandlerTimeout, InvalidRequest
+from steadcast.socketio.deadlines import STILL
 from steadcast.socketio.timeouts import (
     COUNTS,
     DEFAULT_TIMEOUT,
@@ -556,6 +559,26 @@ async def test_names_that_clients_think_of_do_not_fill_the_counts() -> None:
         await peer.until(lambda: counts.runs["*"] == 50)
         assert set(counts.runs) <= {"*", "connect", "disconnect"}
         await peer.close()
+
+
+async def test_a_handler_that_was_answered_while_another_held_the_loop_is_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+
+    async def wait() -> str:
+        told = await answer
+        for _ in range(5):
+            await asyncio.sleep(0)  # as libraries hand an answer on
+        return told
+
+    answered = asyncio.create_task(run_limited(wait(), seconds=0.05, name="answered"))
+    hanging = asyncio.create_task(run_limited(hang(), seconds=0.05, name="hanging"))
+    await asyncio.sleep(0)
+    threading.Timer(0.01, loop.call_soon_threadsafe, (answer.set_result, "done")).start()
+    time.sleep(2 * STILL)  # noqa: ASYNC251 - as a handler of an application's might
+    assert await answered == "done"
+    with pytest.raises(HandlerTimeout):
+        await hanging
 
 
 async def test_a_name_that_no_log_can_hold_keeps_no_client_from_its_answer() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from steadcast.http.metrics import Requests
 from steadcast.http.rates import Rates
 from steadcast.http.tokens import Tokens
 from steadcast.masking import Masking
+from steadcast.socketio.deadlines import Deadlines
 from steadcast.tracer import NO_TRACER
 from steadcast.version import __version__
 
@@ -107,6 +107,7 @@ class Context:
     stats: Stats = field(default=dict[str, object])
     wall: Callable[[], float] = time.time
     started: float = field(default_factory=time.time)
+    deadlines: Deadlines = field(default_factory=Deadlines)
     static: Path = STATIC
     counts: Counter[str] = field(default_factory=Counter)
     feeds: Feeds = field(default_factory=Feeds)
@@ -131,7 +132,7 @@ class Context:
         """Wait for some work, at most the handler timeout; raises `HandlerTimeout`, naming `event`."""
         limit = self.limits.handler_timeout
         try:
-            async with asyncio.timeout(limit):
+            with self.deadlines.within(limit):
                 return await work
         except TimeoutError as error:
             self.counts["timeouts"] += 1

@@ -7,10 +7,15 @@ time of one. Who began first is over first, so a timer for the oldest is enough.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+STILL: Final = 0.5
+"""Seconds by which a timer is late where the loop stood still, as in a handler that never awaits."""
+MOMENT: Final = 0.1
+"""Seconds in which the loop hears what came meanwhile."""
 
 
 class Deadlines:
@@ -36,6 +41,7 @@ class _Line:
         self._seconds = seconds
         self._running: dict[Within, float] = {}  # the oldest first, as many as there are tasks
         self._timer: asyncio.TimerHandle | None = None
+        self._spared = float("-inf")
 
     def join(self, limited: Within) -> None:
         loop = asyncio.get_running_loop()
@@ -56,6 +62,11 @@ class _Line:
             oldest, end = next(iter(self._running.items()))
             if end > loop.time():
                 self._timer = loop.call_at(end, self._look)
+                return
+            if loop.time() - end > STILL and end > self._spared:
+                # What came while the loop stood still comes behind timers: it may be what is waited for.
+                self._spared = loop.time()
+                self._timer = loop.call_later(MOMENT, self._look)
                 return
             del self._running[oldest]
             oldest.end()
