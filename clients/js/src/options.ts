@@ -134,8 +134,10 @@ export function setting(name: keyof typeof LEAST, value: unknown): number {
   return numberFrom(LEAST[name], value, name);
 }
 
-/** Raise `InvalidRequest` for a setting that can't be. */
-export function checkOptions(options: SocketClientOptions): void {
+/** Raise `InvalidRequest` for a URL or a setting that can't be. */
+export function checkOptions(url: unknown, options: SocketClientOptions): void {
+  if (url !== undefined && typeof url !== "string")
+    throw new InvalidRequest("the URL must be a text, as in new SocketClient(url, options)");
   for (const name of Object.keys(LEAST) as (keyof typeof LEAST)[]) {
     if (options[name] !== undefined) setting(name, options[name]);
   }

@@ -85,7 +85,7 @@ export class SocketClient {
     url?: string,
     private readonly options: SocketClientOptions = {},
   ) {
-    checkOptions(options);
+    checkOptions(url, options);
     this.platform = { ...PLATFORM, ...options.platform };
     this.maxRetryAttempts = options.maxRetryAttempts ?? 3;
     this.retryDelays = options.retryDelays ?? [1_000, 2_000, 4_000];
