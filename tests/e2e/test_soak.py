@@ -18,12 +18,16 @@ import msgspec
 import socketio
 
 from steadcast.event import Event
+from steadcast.socketio import fanout
+from steadcast.socketio.aio import Aio
 from steadcast.socketio.codec import JsonPacket
 from steadcast.testing import FaultProxy
 from tests.support.house import House, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
 EVENTS = int(os.environ.get("STEADCAST_SOAK", "2000"))
 PACE = 1_000
@@ -123,7 +127,10 @@ async def broadcast(house: House, proxy: FaultProxy) -> None:
         await asyncio.sleep(max(0.0, began + sent / PACE - loop.time()))
 
 
-async def test_stock_clients_see_no_gap_no_double_no_disorder_and_no_disconnect_but_the_cuts() -> None:
+async def test_stock_clients_see_no_gap_no_double_no_disorder_and_no_disconnect_but_the_cuts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout, "MANY", 2)  # so few clients would be written to one by one
     sio = socketio.AsyncServer(
         async_mode="asgi", serializer=JsonPacket, cors_allowed_origins="*", ping_interval=1, ping_timeout=20
     )
@@ -159,5 +166,7 @@ async def test_stock_clients_see_no_gap_no_double_no_disorder_and_no_disconnect_
         assert (each["applied"], each["last"], each["disordered"]) == (EVENTS, EVENTS, 0), transports
         assert transports == ["polling"] or (each["gaps"], each["doubled"]) == (0, 0), transports
         assert each["disconnects"] <= CUTS, transports
-    assert house.transport.fanout.counts.writes > 0
+    counts = house.transport.fanout.counts
+    assert counts.writes > 0
+    assert counts.submitted > 0 or not Aio().ready()
     assert house.connections.counts["stale"] == 0
