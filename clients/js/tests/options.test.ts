@@ -35,7 +35,11 @@ describe("settings that can't be", () => {
   }
 
   it("refuses a URL that is no text, such as its options in its place", () => {
-    for (const value of [new URL("http://127.0.0.1:8765"), { url: "http://127.0.0.1:8765" }, null]) {
+    for (const value of [
+      new URL("http://127.0.0.1:8765"),
+      { url: "http://127.0.0.1:8765" },
+      null,
+    ]) {
       const make = () => new SocketClient(value as unknown as string, { autoConnect: false });
       expect(make).toThrow(InvalidRequest);
       expect(make).toThrow("the URL must be a text");
