@@ -10,6 +10,8 @@ import httpx
 import pytest
 import socketio
 import uvicorn
+from litestar import Litestar, asgi
+from litestar.types import Receive, Scope, Send
 from socketio.packet import Packet
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -23,7 +25,7 @@ from tests.support.asgi import served
 from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from steadcast.engines.base import Description
@@ -250,6 +252,38 @@ async def test_mounted_whole_under_a_path_it_is_followed_and_read_there(cast: St
             async for delivery in deliveries:
                 assert delivery.event.data == {"order": 17}
                 break
+
+
+async def test_mounted_by_litestar_it_is_followed_and_read_there(cast: Steadcast) -> None:
+    """It puts a slash behind each path, and tells what was asked for in `raw_path` alone."""
+    api = Litestar([asgi("/live", is_mount=True, copy_scope=True)(mounted(cast))], logging_config=None)
+    config = uvicorn.Config(api, port=0, lifespan="off", log_config=None)
+    async with (
+        served(config) as port,
+        httpx.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{port}") as client,
+        asyncio.timeout(60),
+    ):
+        sent = {"id": "1", "source": "shop", "type": "order.paid", "data": {"order": 17}}
+        assert (await client.post("/live/v1/streams/orders/events", json=sent)).status_code == 200
+        page = await client.get("/live/v1/streams/orders/events?from=start")
+        assert [event["id"] for event in page.json()["events"]] == ["1"]
+        assert (await client.get("/live/healthz")).status_code == 200
+        assert (await client.get("/live/nothing/")).status_code == 404
+        assert (await client.get("/live/index.html")).status_code == 200
+        bare = await client.get("/live")
+        assert (bare.status_code, bare.headers["location"]) == (307, "./live/")
+        assert (await client.get("/live", follow_redirects=True)).url.path == "/live/"
+        async with Subscriber(f"http://127.0.0.1:{port}/live", "orders", start="start") as deliveries:
+            async for delivery in deliveries:
+                assert delivery.event.data == {"order": 17}
+                break
+
+
+def mounted(cast: Steadcast) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    async def live(scope: Scope, receive: Receive, send: Send) -> None:
+        await cast(scope, receive, send)  # type: ignore[arg-type]  # Litestar has types of its own for these
+
+    return live
 
 
 async def test_the_first_request_over_http_starts_it_so_that_a_feed_is_told_what_comes(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from steadcast.http.app import Endpoint, build
-from steadcast.http.edge import SECURITY
+from steadcast.http.edge import SECURITY, as_asked
 from tests.support.http_serving import Client, Server, check_problem, serving
 
 if TYPE_CHECKING:
@@ -105,6 +105,26 @@ def test_the_application_can_add_routes_which_ask_for_the_token_too() -> None:
         answer = client.ask("GET", "/v1/hello/you", headers=headers, documented=False)
         assert answer.body == b"node-1 you"
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "root", "served"),
+    [
+        (b"/live/healthz", "/healthz/", "", "/healthz"),  # as Litestar mounts
+        (b"/live/healthz", "/live/healthz/", "/live", "/live/healthz"),
+        (b"/healthz/", "/healthz/", "", "/healthz/"),
+        (b"/a%2F", "/a/", "", "/a/"),
+        (b"/healthz?a=/", "/healthz/", "", "/healthz"),
+        (b"/live", "/", "", "/"),
+        (b"/live", "/live/", "/live", "/live/"),
+        (None, "/healthz/", "", "/healthz/"),
+    ],
+)
+def test_a_slash_is_taken_off_only_where_nobody_asked_for_it(
+    asked: bytes | None, path: str, root: str, served: str
+) -> None:
+    scope = {"path": path, "root_path": root, "raw_path": asked}
+    assert as_asked(scope) == scope | {"path": served}
 
 
 async def test_a_websocket_is_closed_since_none_is_served_here() -> None:

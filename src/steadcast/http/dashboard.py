@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.websockets import WebSocketClose
 
 from steadcast.errors import InvalidRequest
-from steadcast.http.edge import path_of
+from steadcast.http.edge import path_of, raw_path_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +98,9 @@ class Dashboard:
         path = path_of(request.scope)
         if self._base and path == self._base:
             return RedirectResponse(f"{self._base}/")  # so that the page's relative addresses are right
+        *_, last = raw_path_of(request.scope).decode("latin-1").split("/")
+        if last and path == f"{self._base}/":
+            return RedirectResponse(f"./{last}/")  # the same, where a router has put the slash there
         name = path.removeprefix(f"{self._base}/") or INDEX
         found = self._table.get(name)
         if not path.startswith(f"{self._base}/") or (found is None and name != INDEX):

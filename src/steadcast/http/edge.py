@@ -56,6 +56,20 @@ def path_of(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
+def raw_path_of(scope: Scope) -> bytes:
+    """Give the path as it came over the wire, mounts and all; a slash where the server doesn't tell."""
+    raw: bytes = scope.get("raw_path") or b"/"
+    return raw.partition(b"?")[0]
+
+
+def as_asked(scope: Scope) -> Scope:
+    """Take off a slash that wasn't asked for: Litestar puts one behind each path that it mounts."""
+    path: str = scope["path"]
+    if not path.endswith("/") or path_of(scope) == "/":
+        return scope
+    return scope if raw_path_of(scope).lower().endswith((b"/", b"%2f")) else {**scope, "path": path[:-1]}
+
+
 class Edge:
     """The outermost layer of our own."""
 
@@ -69,6 +83,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = as_asked(scope)
         began = time.perf_counter()
         status = 0
 
