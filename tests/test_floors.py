@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 FLOORS = {
     **dict.fromkeys(["event", "incoming", "wire", "errors", "version", "masking", "core", "tracer"], 0),
-    **dict.fromkeys(["engines", "client"], 1),
+    **dict.fromkeys(["engines", "client", "plain_log"], 1),
     **dict.fromkeys(["hub", "gate", "announce"], 2),
     **dict.fromkeys(["socketio", "http"], 3),
     **dict.fromkeys(["app", "parts", "readiness", "serve", "cli", "config", "commands", "demo"], 4),

@@ -14,10 +14,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 
 from steadcast.errors import SteadcastError
 from steadcast.event import Event, Lane
+from steadcast.plain_log import plain_log
 from steadcast.wire import PAGE_EVENTS, SYSTEM_PREFIX
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from steadcast.engines.base import Engine, LaneState
     from steadcast.event import Batch, Receipt
 
-log = structlog.get_logger("steadcast.streams")
+log = plain_log("steadcast.streams")
 
 STREAM: Final = f"{SYSTEM_PREFIX}streams"
 CREATED: Final = f"{SYSTEM_PREFIX}stream.created"

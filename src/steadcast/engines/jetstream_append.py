@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import structlog
 
 from steadcast.engines.jetstream_check import window_of
 from steadcast.engines.jetstream_link import (
@@ -23,6 +22,7 @@ from steadcast.engines.jetstream_records import event_headers, key_of
 from steadcast.engines.page import conflict
 from steadcast.errors import IdConflict, QueueFull, SteadcastError, TooLarge
 from steadcast.event import Position, Receipt
+from steadcast.plain_log import plain_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from steadcast.engines.jetstream_log import Log
     from steadcast.engines.page import Prepared
 
-log = structlog.get_logger("steadcast.jetstream")
+log = plain_log("steadcast.jetstream")
 
 QUEUE_EVENTS: Final = 32_768
 """Events that may be on their way, unless a single append holds more …"""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 import msgspec
 import nats.errors
-import structlog
 
 from steadcast.engines.base import PAGE_EVENTS
 from steadcast.engines.jetstream_check import check_stream, is_same, keep_spare, stream_config, take_marks
@@ -36,6 +35,7 @@ from steadcast.engines.jetstream_records import ROLLUP, EpochBody, Kind, Record,
 from steadcast.engines.page import ENTRY_OVERHEAD, PAGE_ROOM
 from steadcast.errors import EngineRefused, EngineUnavailable, InvalidRequest, SteadcastError
 from steadcast.event import Batch, Entry
+from steadcast.plain_log import plain_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from steadcast.engines.jetstream_url import Options
     from steadcast.engines.watch import Watches
 
-log = structlog.get_logger("steadcast.jetstream")
+log = plain_log("steadcast.jetstream")
 
 READY_LIMIT: Final = 2.0
 """Seconds for which a call waits for a log that isn't ready."""

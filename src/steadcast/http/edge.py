@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
-import structlog
 from starlette.requests import ClientDisconnect
 
 from steadcast.errors import Draining, RateLimited, SteadcastError
 from steadcast.http.access import SAFE_METHODS, address_of, check_host, check_origin
 from steadcast.http.problems import internal, problem
+from steadcast.plain_log import plain_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from steadcast.http.context import Context
 
-log = structlog.get_logger("steadcast.http")
+log = plain_log("steadcast.http")
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Asked by watchdogs under any name or address, and telling nothing worth stealing."""

@@ -11,7 +11,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 
 from steadcast.core.answer import answer_cursor, answer_new
 from steadcast.core.session import Route, Session, State, Window
@@ -22,6 +21,7 @@ from steadcast.hub.groups import Groups, raise_idle
 from steadcast.hub.live import Live
 from steadcast.hub.reading import Looks
 from steadcast.hub.replay import READERS, Replay
+from steadcast.plain_log import plain_log
 from steadcast.tracer import NO_TRACER
 from steadcast.wire import Cursor
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from steadcast.tracer import Tracer
     from steadcast.wire import Ack, LaneAnswer, Subscribe
 
-log = structlog.get_logger("steadcast.hub")
+log = plain_log("steadcast.hub")
 
 STREAMS: Final = 10_000
 """Streams that one connection follows at most, besides the requests under way; each costs some 3 KiB."""

@@ -6,12 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import structlog
-
 from steadcast.core.paging import merge, split
 from steadcast.errors import SteadcastError
 from steadcast.hub.frame import Frame
 from steadcast.hub.replay import RETRY_READ
+from steadcast.plain_log import plain_log
 from steadcast.tracer import NO_TRACER
 from steadcast.wire import PAGE_BYTES, PAGE_EVENTS, size_of
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from steadcast.hub.replay import Replay
     from steadcast.tracer import Tracer
 
-log = structlog.get_logger("steadcast.hub")
+log = plain_log("steadcast.hub")
 
 
 class _Pending:

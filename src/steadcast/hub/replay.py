@@ -9,11 +9,10 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from steadcast.errors import PositionLost, SteadcastError
 from steadcast.event import LANES, Lane
 from steadcast.hub.pages import Page, Pages, Place
+from steadcast.plain_log import plain_log
 from steadcast.tracer import NO_TRACER
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from steadcast.hub.groups import Groups
     from steadcast.tracer import Tracer
 
-log = structlog.get_logger("steadcast.hub")
+log = plain_log("steadcast.hub")
 
 READERS: Final = 4
 """Pages that are read at the same time."""

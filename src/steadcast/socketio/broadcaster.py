@@ -17,8 +17,6 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-import structlog
-
 from steadcast.core.breaker import Breaker, State
 from steadcast.core.retry import Retry, RetryQueue
 from steadcast.errors import (
@@ -32,6 +30,7 @@ from steadcast.errors import (
     Unavailable,
 )
 from steadcast.event import Event, Lane
+from steadcast.plain_log import plain_log
 from steadcast.socketio.dead import STREAM as DEAD_STREAM
 from steadcast.socketio.deadlines import Deadlines
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = structlog.get_logger("steadcast.broadcaster")
+log = plain_log("steadcast.broadcaster")
 
 RETRY_INTERVAL: Final = 2.0
 APPEND_TIMEOUT: Final = 5.0

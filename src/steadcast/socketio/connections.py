@@ -8,11 +8,11 @@ from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import structlog
 
 from steadcast.core.health import Health
 from steadcast.core.session import State
 from steadcast.errors import SteadcastError, Unavailable
+from steadcast.plain_log import plain_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from steadcast.hub import Hub
     from steadcast.socketio.client import Client
 
-log = structlog.get_logger("steadcast.connections")
+log = plain_log("steadcast.connections")
 
 KNOWN_CLIENTS: Final = 10_000
 """So many client ids are remembered for their reconnects; the longest unseen go first, counted."""

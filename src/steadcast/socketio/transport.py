@@ -13,7 +13,6 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import structlog
 from socketio import AsyncServer, exceptions, packet
 
 from steadcast import wire
@@ -28,6 +27,7 @@ from steadcast.errors import (
     Unavailable,
 )
 from steadcast.incoming import Publish, parse_publish
+from steadcast.plain_log import plain_log
 from steadcast.socketio.admission import Admission
 from steadcast.socketio.client import NAMESPACE, Client
 from steadcast.socketio.codec import UNREADABLE, JsonPacket, encoded
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Authorize = Callable[[dict[str, Any], object], Identity | Awaitable[Identity | None] | None]
 
-log = structlog.get_logger("steadcast.socketio")
+log = plain_log("steadcast.socketio")
 
 IN_FLIGHT: Final = 256
 """Events of one connection that are handled at the same time; more are refused, temporarily, and counted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import structlog
+from steadcast.plain_log import plain_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from steadcast.tracer import Tracer
     from steadcast.wire import Ack
 
-log = structlog.get_logger("steadcast.tracing")
+log = plain_log("steadcast.tracing")
 
 T = TypeVar("T")
 
