@@ -71,8 +71,10 @@ async def proxy(server: Server) -> AsyncIterator[FaultProxy]:
 
 
 @pytest.fixture
-async def chromium() -> AsyncIterator[Chromium]:
-    async with tabs() as running:
+async def chromium(tmp_path: Path) -> AsyncIterator[Chromium]:
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    async with tabs(profile) as running:
         yield running
 
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
-import tempfile
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import async_playwright
@@ -22,6 +19,7 @@ from tests.support.browser import FLAGS, find_browser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 WAIT = 60
 
@@ -118,28 +116,25 @@ class Chromium:
 
 
 @asynccontextmanager
-async def tabs() -> AsyncIterator[Chromium]:
-    """Run a Chromium with a profile of its own."""
+async def tabs(profile: Path) -> AsyncIterator[Chromium]:
+    """Run a Chromium with a profile of its own, in a folder that is there."""
     async with async_playwright() as playwright:
         program = find_browser(playwright.chromium.executable_path)
-    profile = tempfile.mkdtemp(prefix="steadcast-chromium-")
     process = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs yet
         [program, "--headless=new", *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        chromium = Chromium(await _address(Path(profile) / "DevToolsActivePort", process))
+        chromium = Chromium(await _address(profile / "DevToolsActivePort", process))
         await chromium.begin()
         try:
             yield chromium
         finally:
             await chromium.aclose()
     finally:
-        # Asked to, it ends its other processes first, which would else write into the folder that goes.
-        process.terminate()
+        process.terminate()  # so that it ends its other processes too
         await asyncio.to_thread(_wait, process)
-        shutil.rmtree(profile, ignore_errors=True)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

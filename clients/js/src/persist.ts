@@ -271,14 +271,14 @@ async function move(database: Database, from: readonly string[], to: string): Pr
   let order = last(await store.index("slot").getAll(to));
   const queues = await Promise.all(from.map((slot) => store.index("slot").getAll(slot)));
   const began = (queue: readonly Kept[]) => Math.min(...queue.map(({ at }) => at));
+  const writes: Promise<unknown>[] = [transaction.done];
   for (const queue of queues.sort((a, b) => began(a) - began(b))) {
     for (const kept of queue.sort((a, b) => a.order - b.order)) {
       order += 1;
-      void store.delete([kept.slot, kept.id]);
-      void store.put({ ...kept, slot: to, order });
+      writes.push(store.delete([kept.slot, kept.id]), store.put({ ...kept, slot: to, order }));
     }
   }
-  await transaction.done;
+  await Promise.all(writes);
 }
 
 function last(queue: readonly Kept[]): number {
