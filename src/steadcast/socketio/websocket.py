@@ -10,6 +10,7 @@ without permessage-deflate, and with it as long as no context is taken over from
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -50,11 +51,18 @@ MASKED: Final = 0x80
 LONGER: Final = MASKED + 126
 """What it is where the length, of up to 65,535 bytes, stands in the two that follow."""
 
+LONGEST_ACK: Final = 1_024
+"""Bytes of the longest that is kept: what names a stream and an epoch is far shorter."""
+
 _decode_ack = msgspec.json.Decoder(tuple[str, Ack]).decode
 
 
+@lru_cache(64)
 def _ack_of(text: bytes) -> Ack | None:
-    """Give the ack that a message is; None where another part has to say what is wrong with it."""
+    """Give the ack that a message is; None where another part has to say what is wrong with it.
+
+    Those who follow a stream together acknowledge it in the same words.
+    """
     try:
         return _decode_ack(text[2:])[1]
     except (msgspec.MsgspecError, UnicodeError):
@@ -207,7 +215,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """
         if self.over:
             return False
-        if self._reader is not None and text.startswith(ACK):
+        if self._reader is not None and text.startswith(ACK) and len(text) <= LONGEST_ACK:
             ack = _ack_of(text)
             if ack is not None and self._reader.acked(ack):
                 return True
