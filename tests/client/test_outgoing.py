@@ -65,6 +65,22 @@ def test_a_program_is_named_by_the_bytes_of_its_file_whatever_the_locale_makes_o
     assert done.stdout.strip().rpartition("/")[2] == quote(name.removesuffix(b".py"))
 
 
+def test_a_package_that_is_run_as_a_program_is_named_as_such(tmp_path: Path) -> None:
+    package = tmp_path / "butcher"
+    package.mkdir()
+    program = "from steadcast.client.outgoing import default_source\nprint(default_source())"
+    (package / "__main__.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-m", "butcher"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        timeout=60,
+        text=True,
+    )
+    assert done.stdout.strip().rpartition("/")[2] == "butcher"
+
+
 def test_the_default_source_is_the_same_at_each_start() -> None:
     assert default_source() == default_source()
     assert default_source().startswith("//")

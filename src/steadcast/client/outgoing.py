@@ -87,7 +87,10 @@ def default_source() -> str:
     The same at each start, so that an event published again after a crash, under an id of the program's
     own, is known to be the same.
     """
-    program = os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".py")  # noqa: PTH119 - a name
+    folder, program = os.path.split(sys.argv[0] if sys.argv else "")
+    if program == "__main__.py":  # a package that is run by `python -m`
+        program = os.path.basename(folder)  # noqa: PTH119 - a name
+    program = program.removesuffix(".py")
     # By its bytes: a name that the locale can't read is no text that could be quoted.
     name = quote(os.fsencode(program or "python"))
     return f"//{quote(socket.gethostname() or 'localhost')}/{name}"[:1024]
