@@ -12,9 +12,6 @@ from tests.support.histories import History, follow, publish_paced, until
 from tests.support.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from steadcast.core.effects import Told
 
 
@@ -58,13 +55,6 @@ class Watcher:
         await self.subscriber.aclose()
         await self.task
         self.cursors = self.subscriber.cursors
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    running = await asyncio.to_thread(Server(tmp_path).start)
-    yield running
-    running.__exit__()
 
 
 async def away(watcher: Watcher, seconds: float) -> None:

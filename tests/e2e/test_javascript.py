@@ -30,19 +30,6 @@ async def until_true(page: Page, expression: str) -> None:
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    running = await asyncio.to_thread(Server(tmp_path).start)
-    yield running
-    running.__exit__()
-
-
-@pytest.fixture
-async def proxy(server: Server) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy("127.0.0.1", server.port) as between:
-        yield between
-
-
-@pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as running:
         yield running

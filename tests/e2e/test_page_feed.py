@@ -26,13 +26,6 @@ STATIC = ROOT / "src/steadcast/http/static"
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    running = await asyncio.to_thread(Server(tmp_path).start)
-    yield running
-    running.__exit__()
-
-
-@pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as running:
         yield running

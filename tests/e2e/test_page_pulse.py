@@ -6,24 +6,15 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from playwright.async_api import expect
 
 from tests.support.pages import check_accessible, check_sizes, viewed
 from tests.support.server import Server, event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 TYPES = ("order.placed", "order.paid", "order.shipped", "mail.sent", "stock.low")
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    running = await asyncio.to_thread(Server(tmp_path).start)
-    yield running
-    running.__exit__()
 
 
 def past(count: int, *, seconds: float) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 from playwright.async_api import expect
 
 from tests.support.pages import check_accessible, check_sizes, viewed
@@ -15,7 +14,6 @@ from tests.support.recorded import play
 from tests.support.server import Server, event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from playwright.async_api import Page
@@ -32,13 +30,6 @@ MPM = {
         "cwd": "/srv/billing",
     },
 }
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    running = await asyncio.to_thread(Server(tmp_path).start)
-    yield running
-    running.__exit__()
 
 
 async def states(page: Page) -> dict[str, str]:

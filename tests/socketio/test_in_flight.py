@@ -16,6 +16,18 @@ OVER = 20
 WAITED_FOR = Event(id="e", source="t", type="t", time="2026-01-01T00:00:00Z", data=msgspec.Raw(b"1"))
 
 
+def busy() -> tuple[socketio.AsyncServer, asyncio.Event]:
+    """Make a server whose handler of `work` ends when the event is set."""
+    sio = socketio.AsyncServer(async_mode="asgi")
+    free = asyncio.Event()
+
+    @sio.event
+    async def work(sid: str) -> None:
+        await free.wait()
+
+    return sio, free
+
+
 async def test_more_events_than_are_handled_at_a_time_are_refused_for_now_and_others_are_served() -> None:
     sio = socketio.AsyncServer(async_mode="asgi")
     free = asyncio.Event()
@@ -50,13 +62,7 @@ async def test_more_events_than_are_handled_at_a_time_are_refused_for_now_and_ot
 
 async def test_a_connection_that_is_at_its_limit_still_acks_and_pongs() -> None:
     """Nobody hears that these were refused: it would be taken for one that is silent, and disconnected."""
-    sio = socketio.AsyncServer(async_mode="asgi")
-    free = asyncio.Event()
-
-    @sio.event
-    async def work(sid: str) -> None:
-        await free.wait()
-
+    sio, free = busy()
     async with listening(House(sio=sio, timeouts=Timeouts(None))) as house:
         peer = Peer()
         await peer.connect(house.url)
@@ -77,13 +83,7 @@ async def test_a_connection_that_is_at_its_limit_still_acks_and_pongs() -> None:
 
 
 async def test_what_is_refused_at_the_limit_is_told_to_who_asks_for_no_acknowledgement() -> None:
-    sio = socketio.AsyncServer(async_mode="asgi")
-    free = asyncio.Event()
-
-    @sio.event
-    async def work(sid: str) -> None:
-        await free.wait()
-
+    sio, free = busy()
     async with listening(House(sio=sio, timeouts=Timeouts(None))) as house:
         peer = Peer()
         await peer.connect(house.url)
