@@ -150,6 +150,19 @@ def test_leeway_lets_one_in_a_little_longer() -> None:
     assert lenient.identify(signed(exp=end)).expires == end + 30
 
 
+def test_one_from_a_clock_that_is_ahead_counts_at_once_and_one_that_begins_later_is_for_later() -> None:
+    assert hs256.identify(signed(iat=time.time() + 30)).name == "ann", "when it was made says nothing"
+    with pytest.raises(NotAllowed, match="not valid yet") as caught:
+        hs256.identify(signed(nbf=time.time() + 30))
+    assert (caught.value.code, caught.value.temporary) == ("unauthorized", True)
+    forged = signed("another secret of thirty-two bytes!!", nbf=time.time() + 30)
+    with pytest.raises(NotAllowed) as caught:
+        hs256.identify(forged)
+    assert not caught.value.temporary
+    lenient = Tokens(jwt_rules=JwtRules(secret=SECRET, leeway=60.0))
+    assert lenient.identify(signed(nbf=time.time() + 30)).name == "ann"
+
+
 @pytest.mark.parametrize("exp", [None, "soon", float("inf"), float("nan"), [], 1e400])
 def test_a_jwt_without_an_end_is_nobodys(exp: object) -> None:
     assert code_of(hs256, jwt.encode(CLAIMS | {"exp": exp}, SECRET)) == "unauthorized"

@@ -162,6 +162,9 @@ class _Jwt:
             self._look(self.rules.jwks)
         try:
             identity = _identity(self._claims(token), self.rules.leeway, self.grant)
+        except self._library.ImmatureSignatureError as error:
+            told = "the token is not valid yet, by this server's clock"
+            raise NotAllowed(told, code="unauthorized", temporary=True) from error
         except (self._library.PyJWTError, ValueError, TypeError, OverflowError) as error:
             told = f"the token is not valid: {type(error).__name__.removesuffix('Error')}"
             raise NotAllowed(told, code="unauthorized") from error
@@ -180,8 +183,9 @@ class _Jwt:
             issuer=rules.issuer,
             audience=rules.audience,
             leeway=rules.leeway,
-            # The end is compared with our own clock, which tests can set.
-            options={"require": ["exp"], "verify_exp": False},
+            # The end is compared with our own clock, which tests can set. When it was made (`iat`) is no
+            # condition (RFC 7519, section 4.1.6): the issuer's clock may be ahead of this one.
+            options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
         )
 
     def _key(self, algorithm: object, kid: object) -> tuple[Any, str]:
