@@ -274,6 +274,33 @@ def test_a_replaced_key_file_is_read_anew_and_a_broken_one_leaves_the_old_keys(
     assert tokens.identify(signed(fresh, "RS256", "new")).name == "ann"
 
 
+def test_a_token_of_a_key_that_has_just_come_into_the_file_is_known_at_once(tmp_path: Path) -> None:
+    path = jwks(tmp_path, public())
+    tokens = Tokens(jwt_rules=JwtRules(jwks=path))
+    fresh = rsa.generate_private_key(65537, 2048)
+    jwks(tmp_path, public(), public(fresh, "new"))
+    assert tokens.identify(signed(fresh, "RS256", "new")).name == "ann"
+    again = rsa.generate_private_key(65537, 2048)
+    jwks(tmp_path, public(again, "new", use="sig"))
+    assert tokens.identify(signed(again, "RS256", "new")).name == "ann", "under a name that was known"
+    assert code_of(tokens, signed(fresh, "RS256", "new")) == "unauthorized"
+
+
+def test_a_key_file_that_cant_be_used_is_told_once_however_many_ask(tmp_path: Path) -> None:
+    path = jwks(tmp_path, public())
+    tokens = Tokens(jwt_rules=JwtRules(jwks=path))
+    with capture_logs() as logs:
+        path.write_text("{")
+        for kid in map(str, range(20)):
+            assert code_of(tokens, signed(RSA, "RS256", kid)) == "unauthorized"
+        path.unlink()
+        for kid in map(str, range(20)):
+            assert code_of(tokens, signed(RSA, "RS256", kid)) == "unauthorized"
+        jwks(tmp_path, public(kid="back"))
+        assert tokens.identify(signed(RSA, "RS256", "back")).name == "ann"
+    assert [told["log_level"] for told in logs] == ["warning", "warning", "info"]
+
+
 def test_a_login_with_a_jwt_keeps_it_and_ends_with_it() -> None:
     token = signed(exp=time.time() + 60)
     session = hs256.session_of(token)

@@ -36,7 +36,7 @@ MAX_TOKEN: Final = 8 * 1024
 MIN_SECRET: Final = 32
 """Bytes: an HS256 secret that is shorter than the hash can be guessed (RFC 7518, section 3.2)."""
 LOOK_EVERY: Final = 5.0
-"""Seconds between two looks whether the JWKS file was replaced."""
+"""Seconds between two looks whether the JWKS file was replaced, while every token is a right one."""
 _ASYMMETRIC: Final = frozenset({"RSA", "EC", "OKP"})
 
 
@@ -153,13 +153,24 @@ class _Jwt:
         self.grant = Grant()
         self._keys: list[jwt.PyJWK] = []
         self._stamp: object = None
+        self._unusable: object = None
+        self._told = ""
         self._looked = time.monotonic()
         if rules.jwks is not None:
             self._read(rules.jwks)
 
     def identify(self, token: str, now: float) -> Identity:
-        if self.rules.jwks is not None:
-            self._look(self.rules.jwks)
+        if time.monotonic() - self._looked >= LOOK_EVERY:
+            self._look()
+        try:
+            return self._identify(token, now)
+        except NotAllowed:
+            # A key that came into the file since may have signed it, and this refusal would be for good.
+            if not self._look():
+                raise
+        return self._identify(token, now)
+
+    def _identify(self, token: str, now: float) -> Identity:
         try:
             identity = _identity(self._claims(token), self.rules.leeway, self.grant)
         except self._library.ImmatureSignatureError as error:
@@ -199,28 +210,39 @@ class _Jwt:
 
     # The JWKS file
 
-    def _look(self, path: Path) -> None:
-        now = time.monotonic()
-        if now - self._looked < LOOK_EVERY:
-            return
-        self._looked = now
+    def _look(self) -> bool:
+        """Tell whether the file has other keys by now; one of no use is told once, and not read again."""
+        path, self._looked = self.rules.jwks, time.monotonic()
+        if path is None:
+            return False
         try:
-            if _stamp(path) != self._stamp:
-                self._read(path)
-                log.info("the keys were read anew", keys=len(self._keys))
+            stamp = _stamp(path)
+            if stamp in {self._stamp, self._unusable}:
+                self._told = "" if stamp == self._stamp else self._told
+                return False
+            self._read(path)
         except (OSError, InvalidRequest) as error:
             # Whoever replaces the file may be in the middle of it: the old keys hold until it can be read.
-            log.warning("the JWKS file can't be used; its old keys hold", error=str(error))
+            if str(error) != self._told:
+                self._told = str(error)
+                log.warning("the JWKS file can't be used; its old keys hold", error=str(error))
+            return False
+        self._told = ""
+        log.info("the keys were read anew", keys=len(self._keys))
+        return True
 
     def _read(self, path: Path) -> None:
         try:
             stamp = _stamp(path)
-            keys = self._parse(json.loads(path.read_bytes()))
+            content = path.read_bytes()
         except OSError as error:
             raise InvalidRequest(
                 f"jwt_jwks: {path} can't be read: {error.strerror}", field="jwt_jwks"
             ) from error
+        try:
+            keys = self._parse(json.loads(content))
         except (ValueError, LookupError, AttributeError, TypeError, self._library.PyJWTError) as error:
+            self._unusable = stamp
             raise InvalidRequest(f"jwt_jwks: {path} is no JWKS: {error}", field="jwt_jwks") from error
         self._keys, self._stamp = keys, stamp
 
