@@ -255,12 +255,9 @@ def check_event(raw: object, *, now: str, index: int | None = None) -> Event:
 
 def size_of(event: Event) -> int:
     """Give an event's size in bytes, as limits and windows count it: data, texts and 64 for the rest."""
-    texts = sum(map(_utf8_size, (event.id, event.source, event.type, event.subject or "")))
-    return texts + 64 + _data_size(event.data)
-
-
-def _utf8_size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+    texts = f"{event.id}{event.source}{event.type}{event.subject or ''}"
+    size = len(texts) if texts.isascii() else len(texts.encode(errors="surrogatepass"))
+    return size + 64 + _data_size(event.data)
 
 
 def _data_size(data: object) -> int:
