@@ -207,6 +207,37 @@ def test_public_keys_verify_and_the_algorithm_is_the_keys_own(tmp_path: Path) ->
     assert code_of(tokens, signed()) == "unauthorized", "no shared secret is set"
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "later"},
+        {"kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "agrees"},
+        {"kty": "RSA", "alg": "RSA-OAEP", "n": "AQAB", "e": "AQAB", "kid": "encrypts"},
+    ],
+)
+def test_keys_that_are_not_understood_keep_no_other_from_use_and_are_told(
+    tmp_path: Path, strange: dict[str, Any]
+) -> None:
+    with capture_logs() as logs:
+        tokens = Tokens(jwt_rules=JwtRules(jwks=jwks(tmp_path, strange, public())))
+    assert tokens.identify(signed(RSA, "RS256", "one")).name == "ann"
+    (told,) = logs
+    assert (told["log_level"], told["left_out"]) == ("warning", 1)
+    with pytest.raises(InvalidRequest, match="no key to verify with"):
+        Tokens(jwt_rules=JwtRules(jwks=jwks(tmp_path, strange)))
+
+
+def test_of_several_keys_without_a_name_each_is_tried(tmp_path: Path) -> None:
+    fresh = rsa.generate_private_key(65537, 2048)
+    keys = [public(), public(fresh)]
+    for each in keys:
+        del each["kid"]
+    tokens = Tokens(jwt_rules=JwtRules(jwks=jwks(tmp_path, *keys)))
+    assert tokens.identify(signed(RSA, "RS256")).name == "ann"
+    assert tokens.identify(signed(fresh, "RS256")).name == "ann"
+    assert code_of(tokens, signed(rsa.generate_private_key(65537, 2048), "RS256")) == "unauthorized"
+
+
 def test_a_public_key_is_never_taken_for_a_shared_secret(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

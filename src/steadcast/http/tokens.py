@@ -13,6 +13,7 @@ import hmac
 import json
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,7 +38,6 @@ MIN_SECRET: Final = 32
 """Bytes: an HS256 secret that is shorter than the hash can be guessed (RFC 7518, section 3.2)."""
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks whether the JWKS file was replaced, while every token is a right one."""
-_ASYMMETRIC: Final = frozenset({"RSA", "EC", "OKP"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,9 +184,15 @@ class _Jwt:
         return identity
 
     def _claims(self, token: str) -> dict[str, Any]:
-        rules = self.rules
         header = self._library.get_unverified_header(token)
-        key, algorithm = self._key(header.get("alg"), header.get("kid"))
+        *others, last = self._fitting(header.get("alg"), header.get("kid"))
+        for key in others:
+            with suppress(self._library.InvalidSignatureError):  # of several without a name another may fit
+                return self._decode(token, *key)
+        return self._decode(token, *last)
+
+    def _decode(self, token: str, key: Any, algorithm: str) -> dict[str, Any]:
+        rules = self.rules
         return self._library.decode(
             token,
             key,
@@ -199,14 +205,14 @@ class _Jwt:
             options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
         )
 
-    def _key(self, algorithm: object, kid: object) -> tuple[Any, str]:
-        """Give the key for a token's header. The algorithm is the key's own, never the token's choice."""
+    def _fitting(self, algorithm: object, kid: object) -> list[tuple[Any, str]]:
+        """Give the keys for a token's header. The algorithm is the key's own, never the token's choice."""
         if algorithm == "HS256" and self.rules.secret is not None:
-            return self.rules.secret, "HS256"
-        for key in self._keys:
-            if key.algorithm_name == algorithm and kid in {None, key.key_id}:
-                return key, key.algorithm_name
-        raise self._library.InvalidKeyError("no key for this token")
+            return [(self.rules.secret, "HS256")]
+        keys = [key for key in self._keys if key.algorithm_name == algorithm and kid in {None, key.key_id}]
+        if not keys:
+            raise self._library.InvalidKeyError("no key for this token")
+        return [(key, key.algorithm_name) for key in keys]
 
     # The JWKS file
 
@@ -248,12 +254,22 @@ class _Jwt:
 
     def _parse(self, document: dict[str, Any]) -> list[jwt.PyJWK]:
         wanted = [each for each in document["keys"] if each.get("use", "sig") == "sig"]
-        if not wanted:
+        if any(each.get("kty") == "oct" for each in wanted):
+            raise ValueError("its keys are RSA, EC or OKP; a shared secret is set as jwt_secret")
+        keys = [key for each in wanted if (key := self._understood(each)) is not None]
+        if not keys:
             raise ValueError("it has no key to verify with")
-        for each in wanted:
-            if each.get("kty") not in _ASYMMETRIC:
-                raise ValueError("its keys are RSA, EC or OKP; a shared secret is set as jwt_secret")
-        return [self._library.PyJWK(each) for each in wanted]
+        if len(keys) < len(wanted):
+            told = "keys of the JWKS file that are not understood are left out"
+            log.warning(told, left_out=len(wanted) - len(keys), keys=len(keys))
+        return keys
+
+    def _understood(self, each: dict[str, Any]) -> jwt.PyJWK | None:
+        """Read a key; one of another kind keeps no other from use (RFC 7517, section 5)."""
+        try:
+            return self._library.PyJWK(each)
+        except self._library.PyJWTError:
+            return None  # counted by who asks
 
 
 def _identities(token: str | None, rules: Sequence[TokenRule]) -> dict[bytes, Identity]:
