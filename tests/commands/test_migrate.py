@@ -109,6 +109,19 @@ async def test_a_log_is_copied_in_order_with_its_ids_and_a_second_run_adds_nothi
     await there.aclose()
 
 
+async def test_a_log_of_many_streams_is_told_by_one_bar_that_shows_the_lane_under_way(
+    tmp_path: Path, command: Commands
+) -> None:
+    way = Way(f"sqlite:///{tmp_path}/log.db", f"sqlite:///{tmp_path}/copy.db", tmp_path / "log.db.migrated")
+    engine = opened(way.origin)
+    await asyncio.gather(*(engine.append(f"s-{n}", [event("only")]) for n in range(60)))
+    await engine.aclose()
+    done = way.run(command)
+    assert done.lines == ["caught up: 60 events added"]
+    # What is drawn for each is drawn for all before it, too: with 10,000 streams that took hours.
+    assert [line.split()[:2] for line in done.err.splitlines() if "━" in line] == [["s-59", "normal"]]
+
+
 async def test_what_retention_took_before_is_left_out_and_what_it_took_meanwhile_is_told(
     way: Way, command: Commands
 ) -> None:

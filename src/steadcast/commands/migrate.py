@@ -104,13 +104,12 @@ async def _round(source: Source, engine: Engine, progress: Progress, note: Path)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     added = 0
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[tuple[str, str], TaskID] = {}
+        task: TaskID | None = None  # one for all lanes: with each that is added, all are drawn anew
         async with aclosing(copy_log(source, engine, progress)) as steps:
             async for step in steps:
-                key = step.stream, str(step.lane)
-                if key not in tasks:
-                    tasks[key] = bar.add_task(" ".join(key), total=step.head)
-                bar.update(tasks[key], completed=step.upto)
+                task = bar.add_task("") if task is None else task
+                lane = f"{step.stream} {step.lane}"
+                bar.update(task, description=lane, total=step.head, completed=step.upto)
                 if step.lost is not None:
                     tell(f"{step.stream} ({step.lane}): retention took {step.lost[0]} to {step.lost[1]}")
                 added += step.added
