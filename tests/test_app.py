@@ -254,6 +254,25 @@ async def test_mounted_whole_under_a_path_it_is_followed_and_read_there(cast: St
                 break
 
 
+async def test_what_it_tells_of_itself_stands_under_the_path_that_it_is_mounted_at() -> None:
+    """The addresses of pages, the cookie, and the document of the routes: two stand beside each other."""
+    guarded = Settings(engine="memory:", token="a-token-of-the-first")  # noqa: S106 - of this test alone
+    async with Steadcast(settings=guarded) as first, Steadcast(engine="memory:") as second:
+        api = Starlette(routes=[Mount("/its café", first), Mount("/live", second)])
+        config = uvicorn.Config(api, port=0, lifespan="off", log_config=None)
+        async with served(config) as port, asyncio.timeout(30):
+            url = f"http://127.0.0.1:{port}"
+            await second.publish("orders", type="order.paid", data=1)
+            await second.publish("orders", type="order.paid", data=2)
+            async with httpx.AsyncClient(verify=PLAIN, base_url=url) as client:
+                page = (await client.get("/live/v1/streams/orders/events?limit=1")).json()
+                assert [event["data"] for event in (await client.get(page["next"])).json()["events"]] == [2]
+                assert (await client.get("/live/openapi.json")).json()["servers"] == [{"url": "/live"}]
+                told = await client.post("/its café/v1/login", json={"token": guarded.token})
+                assert "Path=/its%20caf%C3%A9;" in told.headers["set-cookie"]
+                assert (await client.get("/its café/v1/streams")).status_code == 200
+
+
 async def test_mounted_by_litestar_it_is_followed_and_read_there(cast: Steadcast) -> None:
     """It puts a slash behind each path, and tells what was asked for in `raw_path` alone."""
     api = Litestar([asgi("/live", is_mount=True, copy_scope=True)(mounted(cast))], logging_config=None)

@@ -167,7 +167,7 @@ def _set_cookie(context: Context, request: Request, response: Response, value: s
         _cookie_of(request.headers.get("host")),
         value,
         max_age=age,
-        path=context.base or "/",
+        path=context.address(request.scope) or "/",
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote
 
 from steadcast.errors import HandlerTimeout, SteadcastError
 from steadcast.http.feeds import Feeds
@@ -22,6 +23,8 @@ from steadcast.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
+
+    from starlette.types import Scope
 
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
@@ -118,6 +121,10 @@ class Context:
         """The path that all routes stand under: "" or "/name"."""
         trimmed = self.base_path.strip("/")
         return f"/{trimmed}" if trimmed else ""
+
+    def address(self, scope: Scope) -> str:
+        """Give the same as a request's client knows it: below what the application is mounted under."""
+        return quote(scope.get("root_path", "")) + self.base
 
     def now(self) -> str:
         """Give the time as RFC 3339 in UTC, to the microsecond."""

@@ -98,7 +98,7 @@ async def page(context: Context, request: Request) -> Response:
     after = query.get("after")
     if after is not None and "from" in query:
         raise InvalidRequest("a page begins behind `after` or at `from`, not both", field="from")
-    address = f"{context.base}/v1/streams/{quote(stream)}/events"
+    address = f"{context.address(request.scope)}/v1/streams/{quote(stream)}/events"
     try:
         if after is not None:
             batch = await _read_behind(context, stream, lane, parse_position(after), limit)

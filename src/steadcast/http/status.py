@@ -67,9 +67,10 @@ async def readyz(context: Context, _request: Request) -> Response:
     return problem(Unavailable("; ".join(reasons), code="not_ready", reasons=reasons))
 
 
-async def openapi(context: Context, _request: Request) -> Response:
+async def openapi(context: Context, request: Request) -> Response:
     """Answer `GET /openapi.json`."""
-    return json_response(document(version=context.version, server=context.server_url or context.base or "/"))
+    server = context.server_url or context.address(request.scope) or "/"
+    return json_response(document(version=context.version, server=server))
 
 
 def _engine_statistics(context: Context) -> dict[str, Any]:
