@@ -346,9 +346,10 @@ class Steadcast:
 
     def _stats(self) -> dict[str, object]:
         breaker = self.broadcaster.breaker.state
+        direct = [client.direct for client in self.connections]
         return {
             "connections": self.connections.statistics(),
-            "fanout": self.transport.fanout.statistics(list(self.connections), self.settings.flush_window),
+            "fanout": self.transport.fanout.statistics(direct, self.settings.flush_window),
             "handlers": self.timeouts.counts.statistics(),
             "admission": self.transport.admission.statistics(),
             "socketio": self.sio.statistics() if isinstance(self.sio, Server) else {},

@@ -2,7 +2,8 @@
 
 import type { Page, SeenEvent } from "./contract.js";
 import { readLast } from "./log_tail.js";
-import { type Session, Sessions } from "./sessions.js";
+import { Sessions } from "./sessions.js";
+import type { Session } from "./sessions_model.js";
 import { asking } from "./sessions_state.js";
 import { soon } from "./soon.js";
 import { HOOKS } from "./streams.js";

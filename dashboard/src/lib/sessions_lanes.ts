@@ -1,6 +1,6 @@
 /** Agents as swimlanes over time: what stands where, for a width in pixels. Pure. */
 
-import type { Call, Mark, Session } from "./sessions.js";
+import type { Call, Mark, Session } from "./sessions_model.js";
 import { endOf, type TreeNode, treeOf } from "./sessions_state.js";
 
 /** Milliseconds of Unix time. */

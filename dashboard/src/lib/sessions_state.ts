@@ -1,6 +1,6 @@
 /** How a session is, how long it took, and its agents as a tree. Pure. */
 
-import type { Agent, Phase, Session } from "./sessions.js";
+import type { Agent, Phase, Session } from "./sessions_model.js";
 
 export type SessionState = Phase | "waiting" | "stuck";
 

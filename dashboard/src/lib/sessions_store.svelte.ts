@@ -3,7 +3,8 @@
 import type { Lane } from "@steadcast/client";
 import type { Loss, Page, SeenEvent } from "./contract.js";
 import { type History, readLast } from "./log_tail.js";
-import { type Session, Sessions } from "./sessions.js";
+import { Sessions } from "./sessions.js";
+import type { Session } from "./sessions_model.js";
 import { soon } from "./soon.js";
 import { HOOKS } from "./streams.js";
 

@@ -1,7 +1,7 @@
 /** Who in a session waits for a person: each ask by itself, until it is answered. Pure. */
 
 import { textOf } from "./seen.js";
-import type { Agent, Session, Waiting } from "./sessions.js";
+import type { Agent, Session, Waiting } from "./sessions_model.js";
 import { aboutTool, type Step } from "./sessions_step.js";
 
 /** What an agent does by itself. */

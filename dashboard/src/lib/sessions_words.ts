@@ -1,7 +1,7 @@
 /** Sessions in words and tones. Pure. */
 
 import { count, when } from "./format.js";
-import type { Call, Session } from "./sessions.js";
+import type { Call, Session } from "./sessions_model.js";
 import type { SessionState } from "./sessions_state.js";
 
 export type Tone = "good" | "info" | "warn" | "bad" | "muted";

@@ -12,12 +12,11 @@ from steadcast.event import Lane, Position
 from steadcast.http.reads import json_response, parse_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.requests import Request
 
     from steadcast.errors import SteadcastError
     from steadcast.http.context import Context
+    from steadcast.http.given import Connections
 
 LISTED: Final = 1_000
 """The most clients that one answer tells of."""
@@ -36,30 +35,6 @@ class Connected(Protocol):
 
     def kick(self, error: SteadcastError) -> None:
         """Tell the client why, and disconnect it; returns at once."""
-        ...
-
-
-class Connections(Protocol):
-    """Who is connected; see `steadcast.socketio.connections`."""
-
-    def __len__(self) -> int:
-        """Tell how many there are."""
-        ...
-
-    def __iter__(self) -> Iterator[Any]:
-        """Give each client."""
-        ...
-
-    def get(self, sid: str) -> Any:
-        """Give the client of a connection, or None."""
-        ...
-
-    def metrics(self, client: Any) -> dict[str, Any]:
-        """Give one client's figures."""
-        ...
-
-    async def ping(self, client: Any, patience: float) -> float | None:
-        """Ping one client now; gives its round trip in seconds, or None without a pong in time."""
         ...
 
 

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from steadcast.engines.base import Engine
     from steadcast.event import Event, Receipt
-    from steadcast.http.clients import Connections
-    from steadcast.http.dead import DeadStore
+    from steadcast.http.given import Connections, DeadStore
     from steadcast.hub import Hub
     from steadcast.tracer import Tracer
 

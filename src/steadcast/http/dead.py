@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response
@@ -15,22 +15,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from steadcast.http.context import Context
-
-
-class DeadStore(Protocol):
-    """What keeps dead events; see `steadcast.socketio.dead`."""
-
-    async def list(self) -> Any:
-        """Give `dead`, oldest first, and whether that is `complete`."""
-        ...
-
-    async def redrive(self, dead: str) -> Receipt | None:
-        """Append a dead event to its stream again; None where there is none with this id."""
-        ...
-
-    async def drop(self, dead: str) -> bool:
-        """Forget a dead event; tells whether there was one."""
-        ...
 
 
 class DeadEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from steadcast.core.session import Session
     from steadcast.errors import SteadcastError
     from steadcast.hub import Frame, Hub
-    from steadcast.socketio.fanout import Door, Fanout
-    from steadcast.socketio.websocket import DirectWebSocket
+    from steadcast.socketio.fanout import Carrier, Door, Fanout
     from steadcast.wire import Ack
 
 NAMESPACE = "/"
@@ -73,7 +72,7 @@ class Client:
         self._eio_sid = eio_sid
         self._spawn = spawn
         self.gate = Gate(identity)
-        self._carrier: DirectWebSocket | None = None
+        self._carrier: Carrier | None = None
         self._opening = False
 
     @property
@@ -99,7 +98,7 @@ class Client:
         else:
             self._when_sent(lambda carrier: self._begin(session, carrier))
 
-    def _begin(self, session: Session, carrier: DirectWebSocket) -> None:
+    def _begin(self, session: Session, carrier: Carrier) -> None:
         self._go_direct(carrier)
         self._hub.begin(session)
 
@@ -115,12 +114,12 @@ class Client:
             self._hub.pause(self)
             self._when_sent(self._opened)
 
-    def _opened(self, carrier: DirectWebSocket) -> None:
+    def _opened(self, carrier: Carrier) -> None:
         self._go_direct(carrier)
         if not (carrier.paused or carrier.over or self.kicked):
             self._hub.resume(self)
 
-    def _when_sent(self, then: Callable[[DirectWebSocket], None]) -> None:
+    def _when_sent(self, then: Callable[[Carrier], None]) -> None:
         carrier = self._fanout.open_carrier()
         socket = self._socket()
         if socket is None or carrier is None:
@@ -131,7 +130,7 @@ class Client:
         else:
             socket.queue.put_nowait(Marker(lambda: loop.call_soon(then, carrier)))
 
-    def _go_direct(self, carrier: DirectWebSocket) -> None:
+    def _go_direct(self, carrier: Carrier) -> None:
         if self._carrier is None and self._socket() is not None:
             self._carrier = carrier
             self._hub.reroute(self, self._fanout.way_of(carrier), self._gated(carrier.open(self)))
@@ -216,7 +215,7 @@ class Client:
         await self._server.disconnect(self.id, NAMESPACE)
         await self._hang_up(carrier)
 
-    async def _hang_up(self, carrier: DirectWebSocket | None, patience: float = 2.0) -> None:
+    async def _hang_up(self, carrier: Carrier | None, patience: float = 2.0) -> None:
         """Close the connection below as well, after `patience` seconds whether it drained or not."""
         socket = self._server.eio.sockets.get(self._eio_sid)
         if socket is None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextvars import Context
 
-    from steadcast.socketio.websocket import DirectWebSocket
+    from steadcast.socketio.fanout import Carrier
+
 
 UPGRADE_TIMEOUT: Final = 10.0
 """Seconds that an upgrade to WebSocket may take."""
@@ -80,7 +81,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         super().__init__(server, sid)
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[Any] | None = None  # who reads the WebSocket, while it is read
-        self._carrier: DirectWebSocket | None = None
+        self._carrier: Carrier | None = None
         self._context: Context | None = None
         self._waiting = False
         self._writing = False

@@ -2,7 +2,7 @@
 
 The direct way writes WebSocket frames to each client's transport: one write for each client and flush, of the
 same bytes for all, and many of them in one system call where the kernel takes them (`aio.py`). It is open to
-clients on a `DirectWebSocket`, once all that was queued for them before is out. Everybody else, on polling,
+clients on a `Carrier`, once all that was queued for them before is out. Everybody else, on polling,
 before an upgrade, or under another server, goes the stock way: the frame is queued with Engine.IO, as one
 packet that all share.
 """
@@ -22,16 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from steadcast.hub import Frame
-    from steadcast.socketio.client import Client
-    from steadcast.socketio.websocket import DirectWebSocket
     from steadcast.wire import Ack
 
 WINDOW_BITS: Final = 12
 MEMORY_LEVEL: Final = 5
 """zlib's measures for permessage-deflate, as uvicorn has them: little memory for each client."""
-
-CARRIER: Final[ContextVar[DirectWebSocket | None]] = ContextVar("steadcast_carrier", default=None)
-"""The WebSocket that carries what is being handled; None on polling and under another server."""
 
 WayName = Literal["preframed", "single", "stock"]
 """`single` is `preframed` with a system call for each WebSocket."""
@@ -80,6 +75,46 @@ class Door:
         self.waiting = waiting
         self.descriptor = descriptor
         self.shut: Callable[[], bool] | None = None
+
+
+class Carrier(Protocol):
+    """A WebSocket with a door to its transport; see `steadcast.socketio.websocket`."""
+
+    paused: bool
+    over: bool
+
+    @property
+    def deflates(self) -> bool:
+        """Whether its client agreed to permessage-deflate."""
+        ...
+
+    def open(self, reader: Reader) -> Door:
+        """Let whole frames be written to the transport, and tell `reader` of pauses and acks."""
+        ...
+
+    def leave(self, reader: Reader) -> None:
+        """Tell this reader nothing any more."""
+        ...
+
+    def say(self, message: str | bytes) -> bool:
+        """Write a message to this client; False where it has to wait, or has nowhere to go."""
+        ...
+
+    def listen(self, listener: Callable[[bytes], bool] | None) -> None:
+        """Offer every text to `listener` before it would have to wait; it tells whether it took it."""
+        ...
+
+    def limit(self, size: int | None) -> None:
+        """Take messages of so many bytes at most from now on, or as many as is configured."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection, with what is buffered for it."""
+        ...
+
+
+CARRIER: Final[ContextVar[Carrier | None]] = ContextVar("steadcast_carrier", default=None)
+"""The WebSocket that carries what is being handled; None on polling and under another server."""
 
 
 class FanoutCounts(msgspec.Struct):
@@ -178,22 +213,24 @@ class Fanout:
         if self._aio is not None:
             self._aio.close()
 
-    def open_carrier(self) -> DirectWebSocket | None:
+    def open_carrier(self) -> Carrier | None:
         """Give the WebSocket that carries what is being handled, where the direct way is open on it."""
         carrier = CARRIER.get()
         return None if carrier is None or carrier.over or self.way == "stock" else carrier
 
-    def way_of(self, carrier: DirectWebSocket) -> Preframed:
+    def way_of(self, carrier: Carrier) -> Preframed:
         """Give the way for a WebSocket: as its client agreed to read it."""
         return self.deflated if carrier.deflates else self.plain
 
-    def statistics(self, clients: Sequence[Client], window: float) -> dict[str, Any]:
-        """Tell which way is in use by how many, and what was written directly; `window` is in seconds."""
-        direct = sum(client.direct for client in clients)
+    def statistics(self, direct: Sequence[bool], window: float) -> dict[str, Any]:
+        """Tell how many go which way, and what was written directly.
+
+        `direct` says of each client whether it is written to directly; `window` is in seconds.
+        """
         return {
             "way": self.way,
-            "preframed": direct,
-            "stock": len(clients) - direct,
+            "preframed": direct.count(True),
+            "stock": direct.count(False),
             "window": window,
             **msgspec.structs.asdict(self.counts),
         }
