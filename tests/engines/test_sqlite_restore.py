@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -125,3 +126,22 @@ async def test_a_write_ahead_log_that_a_removed_log_left_behind_is_not_taken_for
     await engine.aclose()
     epoch = restore(backup, target)
     assert await head(target) == (epoch, 2)
+
+
+async def test_a_restored_log_is_for_its_owner_alone_or_for_whom_the_one_before_was(tmp_path: Path) -> None:
+    log, copy, aside = (tmp_path / name for name in ("log.db", "copy.db", "aside.db"))
+    await fill(log, 3)
+    back_up(log, copy)
+    log.rename(aside)
+    for path in (copy, copy.with_name("copy.db-wal")):
+        path.touch()
+        path.chmod(0o644)
+    before = os.umask(0o022)
+    try:
+        restore(copy, log)
+        assert log.stat().st_mode & 0o777 == 0o600
+        log.chmod(0o640)
+        restore(copy, log, aside=tmp_path / "again.db")
+        assert log.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from steadcast.engines.sqlite_schema import ServerLock, mint_epoch
@@ -22,8 +24,10 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
 
     The backup is one file, or a plain copy of the log's files: what is in a write-ahead log beside it counts.
     It is checked and given its epoch before anything else is touched. A log that stands at `target`
-    is moved to `aside`; a write-ahead log whose log is gone is dropped, since it would be taken for the
-    backup's. Raises `InvalidRequest` where a log is there and `aside` is None, or where `aside` exists,
+    is moved to `aside`, and whoever might read that one may read this one, otherwise its owner alone. A
+    write-ahead log whose log is gone is dropped, since it would be taken for the backup's.
+
+    Raises `InvalidRequest` where a log is there and `aside` is None, or where `aside` exists,
     `EngineUnavailable` (`engine_locked`) while a server has it, `EngineRefused` where the backup is no log,
     OSError where the disk refuses.
     """
@@ -37,6 +41,7 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
     try:
         for source, copy in zip(_files(backup, KEPT), _files(fresh, KEPT), strict=True):
             if source == backup or source.exists():
+                _make_as(target, copy)
                 shutil.copyfile(source, copy)
         epoch = mint_epoch(fresh)
         if aside is not None:
@@ -49,6 +54,17 @@ def restore(backup: Path, target: Path, *, aside: Path | None = None) -> str:
             left.unlink(missing_ok=True)
         lock.release()
     return epoch
+
+
+def _make_as(model: Path, path: Path) -> None:
+    """Make an empty file with a file's owner and mode; for its own owner alone where that isn't there."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with suppress(FileNotFoundError):
+        told = model.stat()
+        path.chmod(told.st_mode & 0o777)
+        with suppress(PermissionError):  # only root may give a file away
+            os.chown(path, told.st_uid, told.st_gid)
 
 
 def _move(source: Path, target: Path) -> None:
