@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,20 @@ def test_imports_go_down_only() -> None:
         if FLOORS.get(part(name), FLOORS["__init__"]) > floor(module)
     ]
     assert upward == []
+
+
+def test_no_imports_lead_round_in_a_circle() -> None:
+    """Nor do those for type checking: two rooms that name each other's types can only be read together."""
+
+    def room(name: str) -> str:
+        while name and name not in MODULES:
+            if f"{name}.__init__" in MODULES:
+                return f"{name}.__init__"
+            name = name.rpartition(".")[0]
+        return name or "__init__"
+
+    below = {module: {room(name) for _, name in of_the_house(module)} for module in MODULES}
+    assert len(list(TopologicalSorter(below).static_order())) == len(MODULES)
 
 
 def test_nothing_of_the_house_imports_the_package_itself_or_what_is_made_for_tests() -> None:
