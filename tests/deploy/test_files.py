@@ -12,10 +12,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from steadcast.app import Steadcast
 from steadcast.config import FIELDS, Settings
+from steadcast.core.breaker import FAILURES, State
 from steadcast.engines.jetstream_url import parse_url
 from tests.engine_backends import nats_url
 from tests.engine_nats import BINARY
@@ -65,6 +68,37 @@ def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in {"page", "ticket"}
             assert rule["annotations"]["summary"].endswith(".")
+
+
+async def test_the_alert_that_the_log_is_away_holds_until_the_log_is_back() -> None:
+    """A log that hangs is tried for seconds, time and again: half open is no good news yet."""
+    groups: Any = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
+    (expression,) = [
+        rule["expr"] for group in groups for rule in group["rules"] if rule["alert"] == "SteadcastLogAway"
+    ]
+    metric, value = expression.split(" == ")
+    async with Steadcast(engine="memory:") as cast:
+        breaker, transport = cast.broadcaster.breaker, httpx.ASGITransport(cast.http)
+
+        async def fires() -> bool:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                told = (await client.get("/metrics")).text
+            (found,) = re.findall(rf"^{metric} (\S+)$", told, re.MULTILINE)
+            return float(found) == float(value)
+
+        assert not await fires()
+        for _ in range(FAILURES):
+            permit = breaker.allow(0.0)
+            assert permit is not None
+            breaker.failed(0.0, permit)
+        assert breaker.state is State.OPEN
+        assert await fires()
+        probe = breaker.allow(100.0)
+        assert probe is not None
+        assert breaker.state is State.HALF_OPEN
+        assert await fires(), "while it is tried"
+        breaker.succeeded(100.0, probe)
+        assert not await fires()
 
 
 def test_the_compose_file_has_three_servers_and_nodes_that_name_them() -> None:
