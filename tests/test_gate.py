@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -87,6 +88,17 @@ async def test_a_closed_gate_tells_nothing_and_one_without_an_end_needs_no_timer
     wall.now = 2_000.0
     await asyncio.sleep(0.03)
     assert told == []
+
+
+async def test_a_closed_gate_is_held_by_no_timer_however_often_it_looked() -> None:
+    gate = Gate(Identity(expires=1_500.0), wall=Wall())
+    gate.watch(lambda _: None)
+    for _ in range(3):
+        gate.look()
+    gate.close()
+    gone = weakref.ref(gate)
+    del gate
+    assert gone() is None, "each client that left would cost memory for up to ten minutes"
 
 
 async def test_a_token_that_was_taken_back_ends_at_the_next_look_and_once() -> None:

@@ -157,6 +157,22 @@ async def test_a_body_that_never_ends_is_cut_and_counted_answered_or_not(answers
     assert counts == {"slow_bodies": 1}
 
 
+async def test_a_later_body_of_a_connection_has_its_own_time_and_no_more() -> None:
+    counts: Counter[str] = Counter()
+    async with serving(counts, app=echo, limit=60, body=LIMIT) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+        for part in (head, b"z", b"z"):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(reader.readuntil(b"host 2"), 20)
+        writer.write(head)
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+    assert counts == {"slow_bodies": 1}
+
+
 async def test_a_body_that_came_in_time_and_is_read_later_is_not_cut() -> None:
     counts: Counter[str] = Counter()
     async with serving(counts, app=late, limit=60, body=LIMIT) as port:

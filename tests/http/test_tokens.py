@@ -185,6 +185,14 @@ def test_no_text_is_a_token_or_breaks_anything(text: str) -> None:
         hs256.identify_session(text)
 
 
+def test_where_no_jwt_is_expected_one_is_nobodys() -> None:
+    tokens = Tokens("t")
+    assert code_of(tokens, signed()) == "unauthorized"
+    with pytest.raises(NotAllowed) as caught:
+        tokens.identify_session(signed())
+    assert caught.value.code == "unauthorized"
+
+
 def test_issuer_and_audience_are_held_to_where_they_are_set() -> None:
     strict = Tokens(jwt_rules=JwtRules(secret=SECRET, issuer="https://id", audience="cast"))
     assert strict.identify(signed(iss="https://id", aud=["cast", "other"])).name == "ann"
