@@ -617,7 +617,9 @@ async def test_on_close_what_fails_again_is_kept_as_closed(tmp_path: Path) -> No
     made.engine.fail_appends()
     task = await made.queued(event("1"))
     made.cast.broadcast("s", event("2"))
-    await made.cast.aclose()
+    with capture_logs() as logs:
+        await made.cast.aclose()
+    assert [entry["closed"] for entry in logs if entry["event"] == "events were given up"] == [2]
     with pytest.raises(Abandoned) as caught:
         await task
     assert caught.value.fields["reason"] == "closed"

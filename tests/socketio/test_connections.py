@@ -150,6 +150,20 @@ async def test_a_healthy_client_that_just_connected_is_not_killed() -> None:
         assert not fresh.named("disconnect")
 
 
+async def test_nothing_is_kept_of_who_has_left_nor_of_pings_that_nobody_can_answer_any_more() -> None:
+    async with Watched() as watched:
+        await watched.join("stays")
+        leaves = await watched.join()
+        for n in range(1, 11):
+            await watched.ping(30.0 * n, pongs=2)
+        assert len(watched.handler._pings) <= 4
+        await leaves.close()
+        await watched.peers[0].until(lambda: len(watched.handler) == 1)
+        kept = watched.handler
+        assert (len(kept._health), len(kept._records), len(kept._asked)) == (1, 1, 0)
+        assert (kept.counts["connects"], kept.counts["disconnects"]) == (2, 1)
+
+
 async def test_old_clients_that_never_subscribe_are_not_judged() -> None:
     async with Watched() as watched:
         plain = await watched.join(subscribe=False, answer=False)

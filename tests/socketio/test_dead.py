@@ -211,6 +211,31 @@ async def test_a_disk_that_refuses_is_counted_and_made_up_for(engine: FaultyEngi
     assert path.read_bytes().count(b"\n") == 1
 
 
+async def test_a_file_that_can_not_be_read_for_now_is_not_written_over(
+    engine: FaultyEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.go_away()
+    before = store(engine, path)
+    bury(before, event("1"))
+    await before.save()
+    left = path.read_bytes()
+
+    def unreadable(_: DeadFile) -> None:
+        raise OSError(5, "Input/output error")
+
+    dead = store(engine, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(DeadFile, "load", unreadable)
+        bury(dead, event("2"), event("3"))
+        await dead.save()
+        assert await dead.drop(dead_id("orders", "test", "2"))
+        assert path.read_bytes() == left
+    await dead.save()
+    after = store(engine, path)
+    await after.start()
+    assert [each.event.id for each in (await after.list()).dead] == ["1", "3"]
+
+
 async def test_what_is_in_the_file_is_not_written_again(engine: FaultyEngine, path: Path) -> None:
     engine.go_away()
     dead = store(engine, path)
@@ -433,6 +458,7 @@ async def test_a_dropped_event_is_gone_and_never_appended(
     await (dead.keep() if moved else dead.save())
     assert await dead.drop(dead_id("orders", "test", "1"))
     assert not await dead.drop(dead_id("orders", "test", "1"))
+    assert dead.counts["dropped"] == 1
     assert await names(dead) == ["2"]
     await dead.keep()
     assert await names(store(engine, path)) == ["2"]

@@ -98,6 +98,29 @@ async def test_with_nothing_under_way_no_timer_is_left_for_the_next_loop() -> No
     assert await asyncio.to_thread(elsewhere) == "cut off"
 
 
+async def test_who_begins_while_the_last_one_before_is_being_cut_off_has_its_own_end() -> None:
+    deadlines, begun = Deadlines(), Event()
+
+    async def later() -> None:
+        await begun.wait()
+        await under(deadlines, 0.02, hang())
+
+    async def cut_off() -> None:
+        try:
+            await hang()
+        except CancelledError:
+            begun.set()
+            await asyncio.sleep(0.01)
+            raise
+
+    tasks = [asyncio.create_task(work) for work in (under(deadlines, 0.02, cut_off()), later())]
+    _, hangs = await asyncio.wait(tasks, timeout=20)
+    for task in hangs:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
+
+
 async def test_a_cancellation_from_outside_goes_through_even_when_the_time_is_over() -> None:
     deadlines, begun = Deadlines(), Event()
 

@@ -344,6 +344,22 @@ async def test_a_client_that_takes_nothing_is_disconnected_when_too_many_bytes_w
     assert place.sio.eio.counts["packets_dropped"] == 2
 
 
+async def test_a_session_that_is_ended_twice_at_once_is_told_of_once(place: Place) -> None:
+    told: list[str] = []
+
+    async def gone(sid: str, _reason: str) -> None:
+        told.append(sid)
+        await asyncio.sleep(0.01)
+
+    place.sio.eio.on("disconnect", gone)
+    async with place.websocket() as socket:
+        await said(socket)
+        (session,) = place.sio.eio.sockets.values()
+        await asyncio.gather(session.close(wait=False), session.close(wait=False))
+        await closed(socket)
+    assert told == [session.sid]
+
+
 async def test_a_websocket_that_takes_nothing_is_cut_a_while_after_its_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,15 @@ async def test_a_client_that_never_connects_is_cut() -> None:
         assert place.sio.counts["connect_timeouts"] == 1
 
 
+async def test_of_a_client_that_left_before_it_connected_no_timer_is_left_to_count_it_as_cut() -> None:
+    async with listening(made()) as place:
+        async with place.websocket() as socket:
+            await said(socket)
+            assert len(place.sio._unconnected) == 1
+        await until(lambda: not place.sio.statistics()["connections"], "the end of the connection")
+        await until(lambda: not place.sio._unconnected, "the end of its timer")
+
+
 async def test_a_client_that_connected_is_not_cut() -> None:
     async with listening(made(connect_timeout=1.0)) as place, connected(place) as socket:
         await asyncio.sleep(1.2)

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import socketio
+from websockets.asyncio.client import connect
 
 from steadcast.core.scopes import Identity
 from steadcast.core.session import Window
-from steadcast.errors import NotAllowed
+from steadcast.errors import NotAllowed, RateLimited, SteadcastError
 from steadcast.event import Lane
+from steadcast.socketio.server import own_server
 from steadcast.socketio.timeouts import Timeouts, timeout_handler
+from tests.support.engine import closed, said
 from tests.support.house import House, Peer, event, listening
 
 
@@ -272,6 +275,26 @@ async def test_a_refused_connect_says_why() -> None:
         }
 
 
+@pytest.mark.parametrize(
+    ("error", "stays"), [(NotAllowed("no", code="unauthorized"), True), (RateLimited("later"), False)]
+)
+async def test_who_is_refused_may_ask_again_and_who_came_too_often_may_not_even_stay(
+    error: SteadcastError, stays: bool
+) -> None:
+    def refuse(_: object, __: object) -> None:
+        raise error
+
+    async with listening(House(sio=own_server(), authorize=refuse)) as house:
+        url = f"{house.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket"
+        async with connect(url, proxy=None) as socket:
+            await said(socket)
+            for _ in range(2 if stays else 1):
+                await socket.send("40")
+                assert error.code in str(await said(socket))
+            if not stays:
+                await closed(socket)
+
+
 async def test_an_application_goes_on_as_before() -> None:
     sio = socketio.AsyncServer(async_mode="asgi")
     seen: list[Any] = []
@@ -322,6 +345,22 @@ async def test_an_emission_is_handled_once_however_often_it_comes() -> None:
         assert seen == [{"n": 1}, {"n": 2}]
         nobody = await client.call("nothing", ({"n": 1}, {"emission": "c"}))
         assert nobody["error"]["code"] == "no_handler"
+        await client.close()
+
+
+@pytest.mark.parametrize("second", [{"emission": "a", "more": 1}, {"emission": ""}, {"emission": "x" * 129}])
+async def test_a_second_argument_that_is_no_emission_is_the_handlers(second: dict[str, Any]) -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+
+    @sio.event
+    async def order(sid: str, *args: Any) -> list[Any]:
+        return list(args)
+
+    async with listening(House(sio=sio)) as house:
+        client = Peer()
+        await client.connect(house.url)
+        for number in range(2):
+            assert await client.call("order", (number, second)) == [number, second]
         await client.close()
 
 
