@@ -66,7 +66,22 @@ async def test_after_too_many_wrong_tokens_none_is_looked_at_but_those_that_were
     await rates.guess(FAR, "good")
     await rates.guess("203.0.113.8", "another")
     await rates.guessed(FAR, "good", right=False)
-    await over(rates.guess(FAR, "good"))
+    await over(rates.guess(FAR, "another"))
+
+
+async def test_a_wrong_token_that_is_shown_again_is_no_other_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KNOWN", 5)
+    rates = Rates(guesses="2/minute")
+    for _ in range(20):
+        await rates.guess(FAR, "taken back")
+        await rates.guessed(FAR, "taken back", right=False)
+    await rates.guess(FAR, "another")
+    await rates.guessed(FAR, "another", right=False)
+    await rates.guess(FAR, "taken back")
+    await over(rates.guess(FAR, "a third"))
+    for n in range(20):
+        await rates.guessed(FAR, f"wrong{n}", right=False)
+    assert len(rates._wrong) == 5
 
 
 async def test_without_a_rate_nothing_is_counted() -> None:

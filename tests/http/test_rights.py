@@ -200,3 +200,13 @@ def test_after_too_many_guesses_an_address_is_429_but_for_the_token_that_was_rig
         assert ask(client, "right", "GET", "/v1/streams", **near).status == 200
         assert ask(client, "right", "GET", "/v1/streams", **far).status == 200
         client.close()
+
+
+def test_open_pages_whose_token_was_taken_back_keep_nobody_from_showing_the_new_one() -> None:
+    with Server(token="new", rates=Rates(guesses="3/minute")) as server:  # noqa: S106 - made up
+        client = Client(server.port)
+        near = {"X-Forwarded-For": "203.0.113.1"}
+        old = near | {"Cookie": f"steadcast_session_{server.port}={Tokens('old').session_of('old')}"}
+        assert [client.ask("GET", "/v1/streams", None, old).status for _ in range(10)] == [401] * 10
+        assert client.ask("POST", "/v1/login", {"token": "new"}, near).status == 204
+        client.close()

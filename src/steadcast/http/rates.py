@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST: Final = 10_000
 """Counters that are held; more are forgotten all at once, counted, and every rate begins anew."""
 KNOWN: Final = 10_000
-"""Tokens that were right lately, by address; the longest unseen go first."""
+"""Tokens that were right lately, by address, and as many that were wrong; the longest unseen go first."""
 OFF: Final = "off"
 LONGEST: Final = 600.0
 """Seconds: nobody is asked to come back later than that."""
@@ -52,6 +52,7 @@ class Rates:
         self._items: dict[str, RateLimitItem] = {}
         self._limiter: SlidingWindowCounterRateLimiter | None = None
         self._right: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._wrong: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def connect(self, address: str | None) -> None:
         """Count a handshake; raises `RateLimited`.
@@ -69,9 +70,13 @@ class Rates:
     async def guess(self, address: str | None, token: str) -> None:
         """Refuse to look at a token while too many from this address were wrong; raises `RateLimited`.
 
-        One that was right there lately is looked at: one program with a wrong token locks out no other.
+        One that was right there lately is looked at, and one that was wrong: to show it again tells nothing
+        new, and who goes on with a token that was taken back locks out no other.
         """
-        if self._guesses is None or _pair(address, token) in self._right:
+        if self._guesses is None:
+            return
+        pair = _pair(address, token)
+        if pair in self._right or pair in self._wrong:
             return
         limiter, rate = self._ready(self._guesses)
         if not await limiter.test(rate, "guesses", network(address)):
@@ -82,13 +87,14 @@ class Rates:
         if self._guesses is None:
             return
         key = _pair(address, token)
-        if right:
-            self._right[key] = None
-            self._right.move_to_end(key)
-            if len(self._right) > KNOWN:
-                self._right.popitem(last=False)
-        else:
-            self._right.pop(key, None)
+        told, other = (self._right, self._wrong) if right else (self._wrong, self._right)
+        other.pop(key, None)
+        known = key in told
+        told[key] = None
+        told.move_to_end(key)
+        if len(told) > KNOWN:
+            told.popitem(last=False)
+        if not right and not known:
             limiter, rate = self._ready(self._guesses)
             await limiter.hit(rate, "guesses", network(address))
 
