@@ -287,6 +287,36 @@ async def test_a_websocket_outlives_the_time_for_a_head() -> None:
     assert counts == {}
 
 
+@pytest.mark.parametrize(
+    ("begins", "more", "status"),
+    [
+        (b"GET / HTTP/1.1", b"Cookie: " + b"x" * 9_000 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1", b"".join(b"X-%d: y\r\n" % n for n in range(300)), b"431"),
+        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1", b"", b"414"),
+        (b"GET / HTTP/1.1", b"Content-Length: 4\r\n", b"400"),
+        (b"POST / HTTP/1.1", b"Transfer-Encoding: chunked\r\n", b"400"),
+    ],
+)
+async def test_a_handshake_that_cant_be_taken_is_refused_in_words_and_counted(
+    begins: bytes, more: bytes, status: bytes
+) -> None:
+    counts: Counter[str] = Counter()
+    key = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    asks = b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + key
+    config = uvicorn.Config(
+        at_once, port=0, http=patient(counts), ws=DirectWebSocket, log_config=None, lifespan="off"
+    )
+    async with served(config) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begins + b"\r\n" + asks + more + b"\r\n")
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    head, _, words = answer.partition(b"\r\n\r\n")
+    assert head.split()[1] == status
+    assert words.strip()
+    assert counts["handshakes_refused"] == 1
+
+
 async def test_an_upgrade_leaves_nothing_for_the_garbage_collector() -> None:
     """With a circle for each, a storm of connects has it run again and again."""
 

@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for the head of a request and for the rest of its body, answered or not, and its parser
 in C (httptools) knows no limit: neither for a head, nor for what may stand behind a chunked body, nor for
-requests that are sent ahead of their answers.
+requests that are sent ahead of their answers. A handshake that its WebSockets can't read it leaves open.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Hand the connection over to another protocol."""
         self._upgraded = True
         super().handle_websocket_upgrade()
+        self._look_at_handshake(self.transport.get_protocol())
         self.parser = None  # type: ignore[assignment]  # it refers to this: garbage in a circle, for each client
 
     def send_400_response(self, msg: str) -> None:
@@ -142,6 +143,19 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_waiting_for_body()
         self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # the application's to know
         super().on_message_complete()
+
+    def _look_at_handshake(self, protocol: Any) -> None:
+        """Refuse a handshake that can't be read, such as one with a body, or a line over 8 KiB."""
+        connection = getattr(protocol, "conn", None)
+        if connection is None or connection.handshake_exc is None or self.transport.is_closing():
+            return
+        self.counts["handshakes_refused"] += 1
+        answer = b"".join(connection.data_to_send())
+        if answer and not self._answer_is_due():
+            self.transport.write(answer)
+            self.transport.close()
+        else:
+            self.send_400_response("This is no handshake of a WebSocket.")
 
     # The end of its patience
 
