@@ -16,9 +16,11 @@ import pytest
 
 from steadcast.engines import sqlite_path
 from steadcast.engines.jetstream_url import parse_url
+from steadcast.engines.sqlite_schema import SCHEMA_VERSION
 from steadcast.errors import IdConflict
 from steadcast.event import LANES
 from tests.engine_backends import CRITICAL, NORMAL, event, events, ids, nats_url, open_jetstream, open_sqlite
+from tests.engine_logfile import as_version_0
 from tests.support.command import Commands, Result
 from tests.support.server import Server
 from tests.support.server import event as cloud_event
@@ -210,6 +212,29 @@ def test_what_is_not_there_is_not_copied(command: Commands) -> None:
     assert done.code == 2
     assert "there is no log /nowhere/log.db" in done.err
     assert command("migrate", "--from", "memory:", "--to", "memory:").code == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(SCHEMA_VERSION + 1, "update steadcast"), (0, "serve it once"), (-1, "it is empty")],
+)
+async def test_a_file_that_this_version_cant_read_is_refused_in_words_that_help(
+    tmp_path: Path, command: Commands, version: int, words: str
+) -> None:
+    path, copy = tmp_path / "log.db", tmp_path / "copy.db"
+    await fill(f"sqlite:///{path}", 1)
+    if version < 0:
+        path.write_bytes(b"")
+    elif version == 0:
+        as_version_0(path)
+    else:
+        conn = apsw.Connection(str(path))
+        conn.pragma("user_version", version)
+        conn.close()
+    done = command("migrate", "--from", f"sqlite:///{path}", "--to", f"sqlite:///{copy}")
+    assert (done.code, done.lines) == (3, [])
+    assert words in done.err
+    assert not copy.exists()
 
 
 async def test_a_log_that_is_not_in_jetstream_is_not_made(tmp_path: Path, command: Commands) -> None:

@@ -11,7 +11,7 @@ from steadcast.engines import open_jetstream, sqlite_path
 from steadcast.engines.base import PAGE_EVENTS
 from steadcast.engines.sqlite_errors import from_sqlite
 from steadcast.engines.sqlite_read import describe, read_page
-from steadcast.engines.sqlite_schema import connect
+from steadcast.engines.sqlite_schema import check_readable, connect
 from steadcast.errors import EngineUnavailable, InvalidRequest, PositionLost
 from steadcast.event import LANES
 
@@ -80,8 +80,8 @@ class Source(Protocol):
 def open_source(url: str) -> Source:
     """Open the log that a `sqlite:` or `nats:` URL names, which must be there.
 
-    Raises `InvalidRequest` for another URL and for a file that isn't there; a log that isn't in JetStream is
-    refused so by the first call.
+    Raises `InvalidRequest` for another URL and for a file that isn't there, `EngineRefused` for one that
+    can't be read; a log that isn't in JetStream is refused by the first call.
     """
     if url.partition(":")[0] in {"nats", "tls"}:
         return open_jetstream(url, reading=True)
@@ -95,10 +95,11 @@ class FileSource:
     """A SQLite log, read beside its server, whose lock is only for those that write."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises what can't be read about it."""
+        """Open the file. Raises `EngineRefused` for one that is no log, or that this version can't read."""
         self._path = path
         self._conn = connect(path, apsw.SQLITE_OPEN_READWRITE, busy=BUSY)
         self._conn.pragma("query_only", 1)
+        self._told(lambda: check_readable(self._conn, path))
 
     async def describe(self) -> Description:
         """Tell its epoch, heads and trim marks."""

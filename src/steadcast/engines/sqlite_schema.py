@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from io import FileIO
 
 SCHEMA_VERSION: Final = 2
+READABLE: Final = 1
+"""From this version on a log can be read as it is."""
 APPLICATION_ID: Final = 0x53744364
 OFFSET_BITS: Final = 40
 OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
@@ -121,6 +123,7 @@ def open_log(path: Path, *, busy: float) -> Log:
     _make_private(path)
     conn = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, busy=busy, cache=WRITE_CACHE)
     try:
+        _check_writable(conn, path)
         version = _version(conn, path)
         _set_durable(conn, path)
         if version != SCHEMA_VERSION:
@@ -239,10 +242,24 @@ def _sync(path: Path) -> None:
         raise from_os(error, path) from error
 
 
-def _version(conn: apsw.Connection, path: Path) -> int:
-    """Read the file's schema version, -1 where it is empty; refuse what isn't a log of ours."""
+def _check_writable(conn: apsw.Connection, path: Path) -> None:
     if conn.readonly("main"):
         raise readonly(path, "the file is read-only")
+
+
+def check_readable(conn: apsw.Connection, path: Path) -> None:
+    """Raise `EngineRefused` where the file is no log, or of a version that can't be read as it is."""
+    version = _version(conn, path)
+    if version < 0:
+        raise invalid(path, "it is empty")
+    if version < READABLE:
+        raise invalid(
+            path, f"it is of an old version (schema {version}); serve it once, which brings it up to date"
+        )
+
+
+def _version(conn: apsw.Connection, path: Path) -> int:
+    """Read the file's schema version, -1 where it is empty; refuse what isn't a log of ours."""
     application = conn.pragma("application_id")
     version: int = conn.pragma("user_version")
     tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
