@@ -57,6 +57,16 @@ def test_an_end_tells_each_reader_its_own_time_in_the_range() -> None:
     assert all(time is not None and 2.0 <= time <= 4.0 for time in times)
 
 
+def test_who_comes_behind_the_end_is_told_it_at_once() -> None:
+    feeds, late = Feeds(), Kicked()
+    feeds.end((2.0, 4.0))
+    feeds.enter(late, 1)
+    (told,) = late.errors
+    assert isinstance(told, Draining)
+    assert told.retry_after is not None
+    assert 2.0 <= told.retry_after <= 4.0
+
+
 def test_all_feeds_are_told_to_look_at_their_tokens() -> None:
     feeds = Feeds()
     readers = [Kicked() for _ in range(3)]

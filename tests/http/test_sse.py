@@ -354,6 +354,19 @@ def test_a_client_that_vanishes_while_it_is_stuck_leaves_nothing() -> None:
         until(lambda: no_feed_left(server))
 
 
+def test_a_feed_that_comes_while_the_server_ends_is_told_so_and_ended_too(stream: str) -> None:
+    with serving(limits=QUICK) as (server, _):
+        server.loop.call_soon_threadsafe(server.context.feeds.end, (3.0, 4.0))
+        with reading(server, f"/v1/streams/{stream}/sse") as reader:
+            assert reader.status == 200, "a browser gives up for good at any other"
+            until(lambda: no_feed_left(server))
+            told = []
+            while (block := reader.next()) is not None:
+                told.append(block)
+        assert told[-1].event == "goaway"
+        assert 3.0 <= told[-1].data["reconnect_in"] <= 4.0
+
+
 def test_the_server_ends_its_feeds_with_a_goaway_and_when_to_come_back(stream: str) -> None:
     with serving(limits=QUICK) as (server, _), reading(server, f"/v1/streams/{stream}/sse") as reader:
         reader.events(1)

@@ -57,6 +57,7 @@ class Feeds:
     def __init__(self) -> None:
         self._open: dict[Ending, None] = {}  # bounded by the limit that `enter` is given
         self._last: tuple[Frame, Lines] | None = None
+        self._ending: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -66,6 +67,8 @@ class Feeds:
         if len(self._open) >= limit:
             raise QueueFull(f"{limit} SSE responses are open", retry_after=FULL_RETRY, limit=limit)
         self._open[feed] = None
+        if self._ending is not None:
+            self._send_away(feed, self._ending)
 
     def leave(self, feed: Ending) -> None:
         """Count a feed out."""
@@ -74,11 +77,17 @@ class Feeds:
     def end(self, reconnect_in: tuple[float, float] = (1.0, 5.0)) -> None:
         """End all feeds, and tell each reader to come back after its own random time in that range (seconds).
 
-        A server calls this before it waits for its connections: a feed never ends by itself.
+        A server calls this before it waits for its connections: a feed never ends by itself. Those that come
+        while it still listens are told the same.
         """
+        self._ending = reconnect_in
         for feed in list(self._open):
-            after = random.uniform(*reconnect_in)  # noqa: S311 - spreads load, guards nothing
-            feed.kick(Draining("the server is going away", retry_after=after))
+            self._send_away(feed, reconnect_in)
+
+    @staticmethod
+    def _send_away(feed: Ending, reconnect_in: tuple[float, float]) -> None:
+        after = random.uniform(*reconnect_in)  # noqa: S311 - spreads load, guards nothing
+        feed.kick(Draining("the server is going away", retry_after=after))
 
     def look(self) -> None:
         """End the feeds whose token has ended."""
