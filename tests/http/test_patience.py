@@ -200,6 +200,16 @@ async def test_a_head_that_is_long_and_ends_is_taken_and_so_is_a_long_body_in_pi
     assert counts == {}
 
 
+async def test_what_is_no_request_is_refused_in_words_behind_an_answer_as_well() -> None:
+    async with serving(Counter(), app=at_once, limit=60) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 204 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        writer.write(b"no request\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
 async def test_what_stands_behind_a_chunked_body_is_no_header() -> None:
     counts: Counter[str] = Counter()
     async with serving(counts, app=echo, limit=60) as port:

@@ -287,6 +287,16 @@ async def test_an_event_of_the_wrong_form_is_told_in_words_and_the_connection_st
     await cast.aclose()
 
 
+async def test_nothing_is_kept_for_a_client_that_was_served_and_left(place: Place) -> None:
+    async with connected(place) as socket:
+        await socket.send('421["message-with-ack"]')
+        assert await said(socket) == "431[]"
+        assert (place.sio._held, place.sio._attached, place.sio._unconnected) == ({}, {}, {})
+    await until(lambda: not place.sio.statistics()["connections"], "the end of the connection")
+    await until(lambda: not place.sio.eio._tasks, "the end of its tasks")
+    assert place.sio.environ == {}
+
+
 # Too large
 
 

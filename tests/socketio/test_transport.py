@@ -364,6 +364,28 @@ async def test_a_second_argument_that_is_no_emission_is_the_handlers(second: dic
         await client.close()
 
 
+async def test_an_emission_that_failed_for_now_is_handled_anew_when_it_comes_again() -> None:
+    sio = socketio.AsyncServer(async_mode="asgi")
+    seen: list[Any] = []
+
+    @sio.event
+    @timeout_handler(0.05)
+    async def order(sid: str, data: Any) -> int:
+        seen.append(data)
+        if len(seen) == 1:
+            await asyncio.Event().wait()
+        return len(seen)
+
+    async with listening(House(sio=sio)) as house:
+        client = Peer()
+        await client.connect(house.url, {"client": {"id": "c1", "version": "1"}})
+        first = await client.call("order", ({"n": 1}, {"emission": "a"}))
+        assert (first["error"]["code"], first["error"]["temporary"]) == ("timeout", True)
+        assert [await client.call("order", ({"n": 1}, {"emission": "a"})) for _ in range(2)] == [2, 2]
+        assert len(seen) == 2
+        await client.close()
+
+
 async def test_what_is_kept_of_emissions_is_counted_in_bytes_and_a_long_name_takes_few() -> None:
     sio = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=5_000_000)
 
