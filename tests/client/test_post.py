@@ -239,6 +239,12 @@ def test_what_is_no_whole_http_answer_is_temporary(content: bytes) -> None:
     assert raw_answer(content).kind == TEMPORARY
 
 
+def test_an_answer_of_many_chunks_is_read_as_far_as_any_of_ours_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steadcast.client.post._MAX_BODY", 20)
+    outcome = raw_answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"8\r\n{       \r\n" * 3)
+    assert (outcome.kind, "too long" in outcome.reason) == (TEMPORARY, True)
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [

@@ -90,6 +90,17 @@ def test_what_is_published_arrives_in_order_and_is_acked(
     assert_nothing_uncounted(publisher)
 
 
+def test_an_event_goes_out_at_once_though_nobody_flushes(
+    server: FakeIngest, make: Callable[..., Publisher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steadcast.client.publisher._IDLE", 3_600.0)
+    publisher = make()
+    publish(publisher, 0)
+    publisher.flush()
+    publish(publisher, 1)
+    wait_until(lambda: server.ids(PATH) == ["0", "1"])
+
+
 def test_under_load_events_travel_in_batches(server: FakeIngest, make: Callable[..., Publisher]) -> None:
     server.then(Answer(delay=0.1))
     publisher = make(batch_events=100)

@@ -365,6 +365,20 @@ def test_leftovers_of_killed_writers_are_removed_after_an_hour(spool: Spool) -> 
 # A disk that refuses
 
 
+def test_nothing_that_it_opened_stays_open(spool: Spool) -> None:
+    spool.put(request())
+    spool.refuse(spool.names()[0], "no")
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(5):
+        spool.put(request())
+        spool.put(request())
+        delivered, refused = spool.names()
+        spool.take(delivered)
+        spool.delivered(delivered)
+        spool.refuse(refused, "no")
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 def test_a_file_in_the_folders_place_raises(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with pytest.raises(OSError, match="x"):

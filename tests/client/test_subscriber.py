@@ -14,7 +14,7 @@ from steadcast.client.subscriber import Delivery, Subscriber
 from steadcast.config import Settings
 from steadcast.core.backoff import Backoff
 from steadcast.engines.memory import MemoryEngine
-from steadcast.errors import EngineRefused, InvalidRequest, InvalidStream, NotAllowed
+from steadcast.errors import EngineRefused, InvalidRequest, InvalidStream, NotAllowed, RateLimited
 from steadcast.event import Lane
 from steadcast.socketio.websocket import DirectWebSocket
 from steadcast.testing import FaultProxy, FaultyEngine
@@ -299,6 +299,21 @@ async def test_a_log_that_refuses_its_server_for_a_while_costs_no_subscriber() -
                     await asyncio.sleep(0.01)
             engine.heal()
             assert ids(await take(subscriber, 3)) == ["e0", "e1", "e2"]
+
+
+async def test_who_is_refused_for_a_while_comes_back_when_it_was_told_to_and_not_sooner() -> None:
+    asked: list[float] = []
+
+    def authorize(_: object, __: object) -> None:
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 1:
+            raise RateLimited("too many connects", retry_after=1.0)
+
+    async with listening(House(authorize=authorize)) as house:
+        await publish(house, 0, 1)
+        async with Subscriber(house.url, "s", start="start", backoff=QUICK) as subscriber:
+            assert ids(await take(subscriber, 1)) == ["e0"]
+    assert asked[1] - asked[0] >= 1.0
 
 
 async def test_a_token_may_be_a_function_that_is_asked_each_time(house: House) -> None:

@@ -156,12 +156,12 @@ async def test_ids_under_their_old_names_are_known_until_the_last_is_swept(path:
     check(path)
 
 
-@pytest.mark.parametrize("application", [0, 77])
+@pytest.mark.parametrize(("application", "tables"), [(0, "CREATE TABLE notes (text)"), (77, "")])
 async def test_a_database_of_another_program_is_refused_and_left_as_it_is(
-    path: Path, opened: Open, application: int
+    path: Path, opened: Open, application: int, tables: str
 ) -> None:
     conn = apsw.Connection(str(path))
-    conn.execute("CREATE TABLE notes (text)")
+    conn.execute(tables)
     conn.pragma("application_id", application)
     conn.close()
     before = content(path)
