@@ -258,6 +258,7 @@ def test_an_answer_of_many_chunks_is_read_as_far_as_any_of_ours_goes(monkeypatch
         (problem(401, "unauthorized"), TEMPORARY),
         (problem(403, "forbidden"), TEMPORARY),
         (problem(404, "not_found"), PERMANENT),
+        (Answer(400, text="<h1>bad</h1>"), PERMANENT),
         (Answer(404, text="<h1>nobody here</h1>"), TEMPORARY),
         (Answer(405, text=""), TEMPORARY),
         (Answer(408, text=""), TEMPORARY),

@@ -416,6 +416,14 @@ def test_an_event_that_another_drainer_delivered_is_not_counted_as_lost(
 # The end
 
 
+def test_the_end_of_a_with_block_is_the_publishers(server: FakeIngest, tmp_path: Path) -> None:
+    with Publisher(server.url, spool=str(tmp_path / "spool")) as publisher:
+        publish(publisher, 1)
+    assert server.ids(PATH) == ["1"]
+    publish(publisher, 2)
+    assert publisher.flush().spooled == 1, "it was closed"
+
+
 def test_closing_tells_what_is_acked_and_leaves_no_thread(
     server: FakeIngest, make: Callable[..., Publisher]
 ) -> None:

@@ -111,6 +111,16 @@ async def test_a_watch_is_bounded_by_bytes_too(backend: Backend) -> None:
     assert 0 < held <= 10_000
 
 
+async def test_a_watch_that_keeps_up_is_never_full_however_much_goes_through_it(backend: Backend) -> None:
+    engine = backend.open(watch_events=10, watch_bytes=10_000)
+    watch = engine.watch()
+    for n in range(0, 12, 2):
+        await engine.append("s", [event(n, "x" * 3_000)])
+        await engine.append("s", [event(n + 1, "x" * 3_000)])
+        assert [ids(await anext(watch)) for _ in range(2)] == [[str(n)], [str(n + 1)]]
+    assert engine.statistics().watch.overflowed == 0
+
+
 async def test_a_watch_that_was_closed_or_dropped_keeps_nothing(engine: Any) -> None:
     closed, dropped = engine.watch(), engine.watch()
     await engine.append("s", events(range(5)))

@@ -58,6 +58,13 @@ describe("connection", () => {
     expect(connection.nextDeadline()).toBe(9_000);
   });
 
+  it("counts a connection that is refused while it is there as one that ended", () => {
+    const connection = online();
+    connection.refused(9_000, { code: "forbidden", temporary: false, message: "" });
+    expect([connection.uptime(10_000), connection.disconnectedFor(10_000)]).toEqual([0, 1_000]);
+    expect(connection.disconnects).toBe(1);
+  });
+
   it("stays refused until it is asked to connect again", () => {
     const connection = new Connection();
     connection.open(0);

@@ -136,6 +136,40 @@ describe("receiver", () => {
     expect([receiver.replaying, receiver.progress]).toEqual([false, { done: 4, total: 4 }]);
   });
 
+  it("is behind in the other log after a reset until its head is applied", () => {
+    const receiver = following();
+    receiver.pinged(1, { normal: ["e2", 3] });
+    receiver.answered(
+      1,
+      answers({ status: "reset", cursor: ["e2", 1], head: ["e2", 3], behind: 2 }),
+    );
+    receiver.received(2, batch(1, 3, "normal", "e2"));
+    expect(receiver.replaying).toBe(true);
+    for (let left = 0; left < 2; left += 1) receiver.handled(2, "normal");
+    expect([receiver.replaying, receiver.progress]).toEqual([false, { done: 2, total: 2 }]);
+  });
+
+  it("acks in the other log by what it applied there, not in the one before", () => {
+    const receiver = following();
+    settle(receiver, 1, receiver.received(1, batch(0, 60)));
+    receiver.pinged(2, { normal: ["e2", 10] });
+    receiver.answered(
+      2,
+      answers({ status: "reset", cursor: ["e2", 0], head: ["e2", 10], behind: 10 }),
+    );
+    const effects = settle(receiver, 2, receiver.received(2, batch(0, 10, "normal", "e2")));
+    expect(effects.filter(({ kind }) => kind === "ack")).toEqual([]);
+    expect(receiver.nextDeadline()).toBe(1_002);
+  });
+
+  it("drops and counts an answer that nobody asked for", () => {
+    const receiver = following();
+    expect(receiver.answered(1, answers({ status: "reset", cursor: ["e2", 5] }))).toEqual([]);
+    expect(receiver.refused(1, { code: "x", temporary: false, message: "" }, 0)).toEqual([]);
+    expect(receiver.cursors.normal).toEqual(["e1", 0]);
+    expect(receiver.counts.answersDropped).toBe(2);
+  });
+
   it("knows no total where a lane can't tell", () => {
     expect(following({ behind: null, head: ["e1", 9] }).progress.total).toBeNull();
   });
@@ -149,6 +183,28 @@ describe("receiver", () => {
     receiver.handleTimeout(1_000);
     receiver.refused(1_000, away, 0);
     expect(receiver.nextDeadline()).toBe(3_000);
+  });
+
+  it("begins the wait anew once it was answered", () => {
+    const receiver = new Receiver("s", { backoff: new Backoff({ base: 1_000 }) });
+    const away = { code: "unavailable", temporary: true, message: "" };
+    receiver.connected(0);
+    receiver.refused(0, away, 0);
+    receiver.handleTimeout(1_000);
+    receiver.answered(1_000, answers());
+    receiver.pinged(1_000, { normal: ["e2", 1] });
+    receiver.refused(1_000, away, 0);
+    expect(receiver.nextDeadline()).toBe(2_000);
+  });
+
+  it("has nothing to do while the connection is gone", () => {
+    const receiver = following();
+    settle(receiver, 1, receiver.received(1, batch(0, 2)));
+    receiver.pinged(1, { normal: ["e1", 5] });
+    expect(receiver.nextDeadline()).toBe(1_001);
+    receiver.disconnected();
+    expect(receiver.nextDeadline()).toBeUndefined();
+    expect(receiver.handleTimeout(10_000)).toEqual([]);
   });
 
   it("drops what comes after it was closed", () => {

@@ -46,6 +46,16 @@ describe("health", () => {
     expect(health.handleTimeout(1_000_000)).toBe(false);
   });
 
+  it("has nothing to look for once the connection is gone, or was found stale", () => {
+    const health = new Health();
+    health.welcomed(0);
+    health.disconnected();
+    expect(health.nextDeadline(), "a time that has passed would ring without end").toBeUndefined();
+    health.welcomed(0);
+    expect(firstStale(health, 200_000)).toBe(40_000);
+    expect(health.nextDeadline()).toBeUndefined();
+  });
+
   it("judges a check that a throttled timer ran late by the time at which it should have run", () => {
     const health = new Health();
     health.welcomed(0);

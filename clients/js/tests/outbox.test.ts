@@ -239,6 +239,22 @@ describe("outbox offline", () => {
     expect(sends(run(outbox, 3_000)).map(([, id]) => id)).toEqual(["a"]);
   });
 
+  it("sends what was cut three times alone, and gives it up at the twelfth cut", () => {
+    const outbox = new Outbox({ spacing: 0 });
+    outbox.connected(0, true);
+    outbox.accept(0, emission("poison"));
+    for (let cuts = 1; cuts < 12; cuts += 1) {
+      outbox.disconnected();
+      expect(ids(outbox.connected(cuts, true), "send")).toEqual(["poison"]);
+      expect(outbox.counts.failed).toEqual({});
+    }
+    expect(ids(outbox.accept(12, emission("other")), "send")).toEqual([]);
+    expect(sends(run(outbox, 1_000)), "it would be blamed as well").toEqual([]);
+    outbox.disconnected();
+    expect(ids(outbox.connected(2_000, true), "send")).toEqual(["other"]);
+    expect(outbox.counts.failed).toEqual({ max_cuts: 1 });
+  });
+
   it("evicts nothing by a cut alone", () => {
     const outbox = new Outbox({ maxQueueSize: 2 });
     outbox.connected(0, true);

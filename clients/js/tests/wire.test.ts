@@ -49,6 +49,7 @@ describe("what comes in", () => {
       lost: [1, 4],
       maybe: true,
     });
+    expect(parseLaneAnswers(lanes({ lost: [4, 4] }).lanes)?.normal?.lost).toEqual([4, 4]);
     expect(parseLaneAnswers(undefined)).toBeUndefined();
     for (const bad of [
       { status: "fine" },
