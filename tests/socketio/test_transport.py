@@ -276,13 +276,13 @@ async def test_a_refused_connect_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "stays"), [(NotAllowed("no", code="unauthorized"), True), (RateLimited("later"), False)]
+    ("kind", "code", "stays"), [(NotAllowed, "unauthorized", True), (RateLimited, "rate_limited", False)]
 )
 async def test_who_is_refused_may_ask_again_and_who_came_too_often_may_not_even_stay(
-    error: SteadcastError, stays: bool
+    kind: type[SteadcastError], code: str, stays: bool
 ) -> None:
     def refuse(_: object, __: object) -> None:
-        raise error
+        raise kind("no", code=code)
 
     async with listening(House(sio=own_server(), authorize=refuse)) as house:
         url = f"{house.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket"
@@ -290,7 +290,7 @@ async def test_who_is_refused_may_ask_again_and_who_came_too_often_may_not_even_
             await said(socket)
             for _ in range(2 if stays else 1):
                 await socket.send("40")
-                assert error.code in str(await said(socket))
+                assert code in str(await said(socket))
             if not stays:
                 await closed(socket)
 
