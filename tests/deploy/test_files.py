@@ -20,6 +20,7 @@ from steadcast.app import Steadcast
 from steadcast.config import FIELDS, Settings
 from steadcast.core.breaker import FAILURES
 from steadcast.engines.jetstream_url import parse_url
+from steadcast.http.context import Limits
 from tests.engine_backends import nats_url
 from tests.engine_nats import BINARY
 from tests.support.ports import free_port
@@ -99,6 +100,13 @@ async def test_the_alert_that_the_log_is_away_holds_until_the_log_is_back() -> N
         assert await fires(), "while it is tried"
         breaker.succeeded(100.0, probe)
         assert not await fires()
+
+
+@pytest.mark.parametrize("place", ["deploy/nginx.conf", "docs/operations.md"])
+def test_an_nginx_lets_through_what_a_node_takes(place: str) -> None:
+    """By itself it refuses what is over 1 MiB."""
+    sizes = re.findall(r"client_max_body_size (\d+)m;", (DEPLOY.parent / place).read_text())
+    assert [int(size) * 1024 * 1024 > Limits().body for size in sizes] == [True]
 
 
 def test_the_compose_file_has_three_servers_and_nodes_that_name_them() -> None:
