@@ -178,6 +178,19 @@ def test_a_file_that_is_no_log_of_ours_is_found(
     assert words in finding.told
 
 
+@pytest.mark.parametrize("name", ["log.db", "log[1].db"])
+def test_a_logs_size_is_of_its_own_files_whatever_stands_beside_it(tmp_path: Path, name: str) -> None:
+    import apsw
+
+    path = tmp_path / name
+    connection = apsw.Connection(str(path))
+    connection.execute("PRAGMA page_size = 4096; CREATE TABLE one (n)")
+    connection.close()
+    path.with_name(f"{name}.before-20261123-120000").write_bytes(bytes(8_192))
+    finding = only("engine", examine(NOBODY, engine=f"sqlite:///{path}"))
+    assert (finding.state, finding.told) == ("ok", f"{path}, 8 KiB")
+
+
 def test_looking_for_a_log_makes_none(tmp_path: Path) -> None:
     finding = only("engine", examine(NOBODY, engine=f"sqlite:///{tmp_path / 'new.db'}"))
     assert (finding.state, "will be made" in finding.told) == ("ok", True)

@@ -71,6 +71,7 @@ def _log_file(path: Path) -> Finding:
     """Open the log as a reader, which disturbs no server."""
     import apsw
 
+    from steadcast.engines.sqlite_restore import ALL
     from steadcast.engines.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION, connect
 
     try:
@@ -87,7 +88,8 @@ def _log_file(path: Path) -> Finding:
         return Finding(
             "engine", "problem", f"{path} is of a newer steadcast (schema {version})", "update steadcast"
         )
-    size = sum(each.stat().st_size for each in path.parent.glob(path.name + "*") if each.is_file())
+    files = [path.with_name(path.name + end) for end in ALL]
+    size = sum(each.stat().st_size for each in files if each.is_file())
     holder = _holder(path)
     return Finding(
         "engine", "ok", f"{path}, {size_words(size)}" + (f", served by process {holder}" * bool(holder))
