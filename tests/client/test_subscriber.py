@@ -19,6 +19,7 @@ from steadcast.event import Lane
 from steadcast.socketio.websocket import DirectWebSocket
 from steadcast.testing import FaultProxy, FaultyEngine
 from tests.support.asgi import served
+from tests.support.delivery import until
 from tests.support.house import House, listening
 
 if TYPE_CHECKING:
@@ -164,6 +165,30 @@ async def test_a_server_that_closes_before_its_first_packet_is_tried_again(house
         subscriber.url = house.url
         assert ids(await take(subscriber, 1)) == ["e0"]
     closing.close()
+
+
+async def test_a_last_batch_that_got_lost_is_seen_by_the_heads_of_a_ping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("steadcast.core.cursor.TAIL_DELAY", 0.1)
+    lost: list[object] = []
+    got: list[str] = []
+
+    async def handle(delivery: Delivery) -> None:
+        got.append(delivery.event.id)
+
+    async with listening(House(ping_interval=0.1)) as house:
+        await publish(house, 0, 1)
+        async with Subscriber(house.url, "s", start="start") as subscriber:
+            running = asyncio.create_task(subscriber.run(handle))
+            await until(lambda: got == ["e0"], "the first event")
+            with monkeypatch.context() as swallow:
+                swallow.setattr(subscriber, "received", lost.append)
+                await publish(house, 1, 2)
+                await until(lambda: lost, "the batch that gets lost")
+            await until(lambda: got == ["e0", "e1"], "the event that got lost")
+            assert subscriber.connects == 1
+            running.cancel()
 
 
 async def test_an_on_told_that_fails_stops_nothing(house: House) -> None:
