@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
@@ -36,6 +37,7 @@ class Wires:
     def __init__(self) -> None:
         self.written = b""
         self.closed = False
+        self.connection: socket.socket | None = None
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -49,8 +51,8 @@ class Wires:
     def is_closing(self) -> bool:
         return self.closed
 
-    def get_extra_info(self, _: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.connection if name == "socket" else None
 
     def pause_reading(self) -> None:
         """Read on: the test gives what is read."""
@@ -84,6 +86,7 @@ class Taken:
 
     def __init__(self, *, direct: bool) -> None:
         self.came: list[tuple[str, Any]] = []
+        self.pauses = 0
         self.wires = Wires()
         self.ws = DirectWebSocket(CONFIG, ServerState(), {}, Loop())
         self.ws.connection_made(cast("BaseTransport", self.wires))
@@ -98,6 +101,7 @@ class Taken:
 
     def paused(self) -> None:
         """Its end is seen in the queue."""
+        self.pauses += 1
 
     def resumed(self) -> None:
         raise AssertionError("nothing was paused")
@@ -277,3 +281,13 @@ def test_an_ack_of_a_long_name_arrives() -> None:
 def test_what_a_connection_keeps_fits_beside_it() -> None:
     """Python would keep more than 30 attributes in a dictionary for each: more memory, and slower."""
     assert len(vars(Taken(direct=True).ws)) <= 30
+
+
+def test_the_door_to_a_connection_that_is_over_has_no_descriptor_of_its_own() -> None:
+    """It may be closed by then, or another connection's."""
+    taken = Taken(direct=True)
+    taken.wires.connection = socket.socket()
+    taken.wires.connection.close()
+    taken.ws.connection_lost(None)
+    door = taken.ws.open(taken)
+    assert (door.descriptor, taken.pauses) == (None, 2)

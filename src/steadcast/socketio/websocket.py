@@ -141,7 +141,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Let whole frames be written to the transport, and tell `reader` of pauses and acks."""
         self._reader = reader
         transport = self.transport
-        connection = transport.get_extra_info("socket")
+        # Once it is over its descriptor may be closed, or somebody else's.
+        connection: Any = None if self.over else transport.get_extra_info("socket")
         if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if self.paused or self.over:
