@@ -23,7 +23,7 @@ FLOORS = {
     **dict.fromkeys(["hub", "gate", "announce"], 2),
     **dict.fromkeys(["socketio", "http"], 3),
     **dict.fromkeys(["app", "parts", "readiness", "serve", "cli", "config", "commands", "demo"], 4),
-    **dict.fromkeys(["descriptors", "doctor", "logs", "outlet", "tracing"], 4),
+    **dict.fromkeys(["certificate", "descriptors", "doctor", "logs", "outlet", "tracing"], 4),
     "testing": 2,  # public, for tests: nothing of the house imports it
     "__init__": 4,  # the public names, lazily
     "__main__": 4,

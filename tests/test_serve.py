@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from tests.support.house import Peer
 from tests.support.server import BIN, Server, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -136,6 +139,39 @@ def test_what_was_spooled_for_it_is_drained_with_a_certificate_that_nobody_else_
     spool.put(Request("/v1/hooks/claude", {"content-type": "application/json"}, b"{}"))
     server.start(wait=False)
     try:
+        counted = lambda: spool.statistics()["delivered"]  # noqa: E731 - what is waited for
+        wait_until(counted, timeout=60, what="what was spooled has gone")
+        assert server.kill(signal.SIGTERM) == 0
+    finally:
+        server.__exit__()
+
+
+def test_a_renewed_certificate_is_shown_without_a_start_and_open_connections_go_on(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "server.example")
+    server = Server(tmp_path, STEADCAST_CERTFILE=str(certificate), STEADCAST_KEYFILE=str(key))
+    server.start(wait=False)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusting.check_hostname = False
+    try:
+        wait_until(lambda: "serving" in server.log(), timeout=60, what="the server serves")
+        open_before = http.client.HTTPSConnection("127.0.0.1", server.port, context=trusting, timeout=20)
+        open_before.request("GET", "/healthz")
+        assert open_before.getresponse().read()
+        (tmp_path / "new").mkdir()
+        renewed = make_certificate(tmp_path / "new", "server.example")
+        text = renewed[0].read_text()
+        renewed[0].replace(certificate)
+        renewed[1].replace(key)
+        asked = "127.0.0.1", server.port
+        shown: Callable[[], bool] = lambda: ssl.get_server_certificate(asked, timeout=20) == text  # noqa: E731 - waited for
+        wait_until(shown, timeout=60, what="the renewed certificate is shown")
+        open_before.auto_open = 0
+        open_before.request("GET", "/healthz")
+        assert open_before.getresponse().status == 200
+        open_before.close()
+        # The server still knows itself: hooks that found no server are sent by it.
+        spool = Spool(f"{tmp_path}/spool/{parse_address(f'https://localhost:{server.port}').folder}")
+        spool.put(Request("/v1/hooks/claude", {"content-type": "application/json"}, b"{}"))
         counted = lambda: spool.statistics()["delivered"]  # noqa: E731 - what is waited for
         wait_until(counted, timeout=60, what="what was spooled has gone")
         assert server.kill(signal.SIGTERM) == 0

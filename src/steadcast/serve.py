@@ -7,9 +7,7 @@ import gc
 import ipaddress
 import logging
 import os
-import re
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -21,6 +19,7 @@ import uvicorn
 
 from steadcast import descriptors
 from steadcast.app import Steadcast
+from steadcast.certificate import Certificate
 from steadcast.client.address import Address
 from steadcast.client.drain import Drain
 from steadcast.client.post import Connection
@@ -53,7 +52,6 @@ RECONNECT_IN: Final = (0.5, 3.0)
 """Seconds, a range, in which drained clients come back."""
 REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names to recognise, nothing is bound
 """Where a server that is bound to all addresses reaches itself: a wildcard is nobody's name."""
-_CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 TICKS: Final = 10
 """Ticks of uvicorn's in a second."""
 FILES_SPARE: Final = 64
@@ -120,19 +118,6 @@ def configure_logs(settings: Settings, *before: Settings, out: Outlet) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
-def _own_certificate(path: Path) -> bytes | None:
-    """Give the certificate (DER) that a server with this file shows: the first; None where none can be read.
-
-    By it the server knows itself: by the address at which it reaches itself no authority would.
-    """
-    try:
-        found = _CERTIFICATE.search(path.read_text("ascii", "replace"))
-        return None if found is None else ssl.PEM_cert_to_DER_cert(found[0])
-    except (OSError, ValueError) as error:
-        log.warning("the own certificate can't be read", error=str(error))
-        return None
-
-
 def _not_drained(outcome: Outcome) -> None:
     log.warning("the spool can't be drained for now; it is tried again", error=outcome.reason)
 
@@ -158,6 +143,7 @@ class Server(uvicorn.Server):
         self._stop = threading.Event()
         self._files = descriptors.reach()
         self._told_files_at = float("-inf")
+        self._certificate: Certificate | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and drain the spool that hooks and publishers left for this address."""
@@ -171,6 +157,7 @@ class Server(uvicorn.Server):
             scheme, host = "https" if self.config.is_ssl else "http", self.config.host
             base = self._settings.base_path
             engine = without_secrets(self._settings.engine)
+            self._certificate = self._shown()
             log.info("serving", url=Address(scheme, host, port, base).url, engine=engine)
             reached = Address(scheme, REACHED_AT.get(host, host), port, base)
             threading.Thread(
@@ -178,10 +165,18 @@ class Server(uvicorn.Server):
             ).start()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look once a second whether who comes still finds room; tells whether to end."""
+        """Look once a second for room, and for a renewed certificate; tells whether to end."""
         if counter % TICKS == 0:
             self._look_at_files()
+            if self._certificate is not None:
+                self._certificate.look()
         return await super().on_tick(counter)
+
+    def _shown(self) -> Certificate | None:
+        context, chain = self.config.ssl, self._settings.certfile
+        if context is None or chain is None:
+            return None
+        return Certificate(context, chain, self._settings.keyfile, self._cast.context.counts)
 
     def _look_at_files(self) -> None:
         connections, now = len(self.server_state.connections), time.monotonic()
@@ -196,8 +191,8 @@ class Server(uvicorn.Server):
         except OSError as error:
             log.warning("no spool is drained", error=str(error))
             return
-        certfile = self._settings.certfile
-        own = None if certfile is None else _own_certificate(certfile)
+        shown = self._certificate
+        own = None if shown is None else lambda: shown.own
         connection = Connection(address, token=self._cast.own_token, certificate=own)
         Drain(Spool(str(folder)), connection).run(self._stop, told=_not_drained)
 

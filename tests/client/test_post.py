@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,7 +145,7 @@ def test_a_server_is_known_by_the_one_certificate_that_is_given(tmp_path: Path) 
     context.load_cert_chain(*own)
     with FakeIngest(tls=context) as server:
         for given, kind in ((own, ACCEPTED), (other, TEMPORARY), (None, TEMPORARY)):
-            shown = None if given is None else ssl.PEM_cert_to_DER_cert(given[0].read_text())
+            shown = None if given is None else partial(ssl.PEM_cert_to_DER_cert, given[0].read_text())
             connection = Connection(server.url.replace("http:", "https:"), certificate=shown)
             assert post(connection).kind == kind
             connection.close()

@@ -16,7 +16,7 @@ from steadcast.client.token import TokenFailed, TokenSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from steadcast.client.token import TokenFunction
@@ -85,12 +85,12 @@ class Connection:
         url: str | Address,
         *,
         token: str | TokenFunction | None = None,
-        certificate: bytes | None = None,
+        certificate: Callable[[], bytes | None] | None = None,
     ) -> None:
         """Nothing is opened yet; `token`, or what it returns, goes out as `Authorization: Bearer` (RFC 6750).
 
-        With `certificate` (DER) the server is who shows that one, whoever has signed it for whatever name:
-        no other is trusted. Without, it is verified by the system's authorities.
+        With `certificate`, which gives it (DER), the server is who shows that one, whoever has signed it for
+        whatever name: no other is trusted. Without, it is verified by the system's authorities.
 
         Raises `InvalidRequest` for a URL that isn't a server's, ValueError for a token that no header takes.
         """
@@ -165,7 +165,8 @@ class Connection:
         if self._aborted:
             raise ConnectionAbortedError("aborted")
         if self._socket is None:
-            self._socket = _open(self.address, deadline, self._certificate)
+            known = None if self._certificate is None else self._certificate()
+            self._socket = _open(self.address, deadline, known)
         self._socket.settimeout(_left(deadline))
         whole = _send(self._socket, request)
         status, headers, body, keep = _read_answer(_Reader(self._socket, deadline))
