@@ -147,6 +147,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and drain the spool that hooks and publishers left for this address."""
+        self._certificate = self._shown()
         if self._again is not None:
             # First: who asks while the log is opened would end the process. Who asked before is heard now.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, self._again)
@@ -157,7 +158,6 @@ class Server(uvicorn.Server):
             scheme, host = "https" if self.config.is_ssl else "http", self.config.host
             base = self._settings.base_path
             engine = without_secrets(self._settings.engine)
-            self._certificate = self._shown()
             log.info("serving", url=Address(scheme, host, port, base).url, engine=engine)
             reached = Address(scheme, REACHED_AT.get(host, host), port, base)
             threading.Thread(

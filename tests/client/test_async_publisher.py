@@ -145,6 +145,13 @@ async def test_a_request_stays_below_its_bytes(
     assert max(len(received.body) for received in server.requests) <= 5_002
 
 
+async def test_nothing_is_kept_of_what_was_answered(make: Callable[..., AsyncPublisher]) -> None:
+    publisher = make()
+    await asyncio.gather(*(publish(publisher, number, f"s{number}") for number in range(20)))
+    await until(lambda: not publisher._tasks)
+    assert not publisher._streams
+
+
 async def test_streams_do_not_wait_for_each_other(
     server: FakeIngest, make: Callable[..., AsyncPublisher]
 ) -> None:

@@ -579,6 +579,17 @@ describe("emitWithRetry", () => {
     expect(client.getConnectionMetrics()).toMatchObject({ pendingEmissions: 0, queuedEvents: 0 });
   });
 
+  it("keeps nothing of an emission that was answered or given up", async () => {
+    const client = net.client();
+    net.up();
+    const sent = client.emitWithRetry("e", 1);
+    net.socket.all("e")[0]?.ack?.({ ok: true });
+    await sent;
+    await client.emitWithRetry("e", { n: 1n }).catch(() => undefined);
+    const { waiting } = Reflect.get(client, "emissions") as { waiting: Map<string, unknown> };
+    expect(waiting.size).toBe(0);
+  });
+
   it("reports a callback that throws, and goes on", async () => {
     const client = net.client();
     net.up();
