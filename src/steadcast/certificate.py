@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from steadcast.http.tokens import stamp_of
+
 if TYPE_CHECKING:
     from collections import Counter
     from pathlib import Path
@@ -66,7 +68,7 @@ class Certificate:
     def _stamp(self) -> object:
         files = [self._chain] if self._key is None else [self._chain, self._key]
         try:
-            return [(told.st_ino, told.st_mtime_ns, told.st_size) for told in (each.stat() for each in files)]
+            return [stamp_of(each) for each in files]
         except OSError:
             return None  # in the middle of a replacement; if it stays so, the try to load it is counted
 

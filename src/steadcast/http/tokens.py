@@ -222,7 +222,7 @@ class _Jwt:
         if path is None:
             return False
         try:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             if stamp in {self._stamp, self._unusable}:
                 self._told = "" if stamp == self._stamp else self._told
                 return False
@@ -239,7 +239,7 @@ class _Jwt:
 
     def _read(self, path: Path) -> None:
         try:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             content = path.read_bytes()
         except OSError as error:
             raise InvalidRequest(
@@ -325,7 +325,8 @@ def _words(claim: object) -> list[str]:
     return [each for each in claim if isinstance(each, str)] if isinstance(claim, list) else []
 
 
-def _stamp(path: Path) -> object:
+def stamp_of(path: Path) -> object:
+    """Give what is another one once a file was replaced; raises OSError."""
     told = path.stat()
     return told.st_mtime_ns, told.st_size, told.st_ino
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from steadcast.socketio.fanout import Carrier
 
-
 UPGRADE_TIMEOUT: Final = 10.0
 """Seconds that an upgrade to WebSocket may take."""
 CLOSE_TIMEOUT: Final = 5.0
